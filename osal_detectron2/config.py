@@ -1,0 +1,148 @@
+"""Every key that osal_detectron2 adds to a Detectron2 config, in one place.
+
+`add_osal_config(cfg)` changes only the config that it is given, never Detectron2's global defaults.
+Section numbers refer to the methods specification that docs/reproducibility.md summarises.
+"""
+
+from detectron2.config import CfgNode as CN
+
+
+def add_osal_config(cfg: CN) -> None:
+    """Add the node `OSAL` and the model keys below to `cfg`, in place."""
+    cfg.OSAL = CN()
+    # Seeds everything: initial tiles, weights, data order, augmentation, ties. Not cfg.SEED, which Detectron2
+    # reads only once at start-up: our streams are derived from (seed, purpose, iteration) and survive a resume.
+    cfg.OSAL.SEED = 0
+    # One of osal_detectron2.strategies.available(), e.g. osal_nd, osal_nd_wo_ci, osal_nd_wo_li, utss, pcss,
+    # random, count_all.
+    cfg.OSAL.STRATEGY = "osal_nd"
+
+    # ---- data -------------------------------------------------------------------------------------------
+    cfg.OSAL.DATA = CN()
+    # Known classes, in the order of the detector's outputs. Needed with the *_JSON keys below; data sets that
+    # are already registered (nucls_*, register_open_set_coco) bring their own and this stays empty.
+    cfg.OSAL.DATA.KNOWN_CLASSES = []
+    # A COCO data set from config alone: these four register osal_train / osal_test and fill DATASETS.*.
+    cfg.OSAL.DATA.TRAIN_JSON = ""
+    cfg.OSAL.DATA.TRAIN_IMAGE_ROOT = ""
+    cfg.OSAL.DATA.TEST_JSON = ""
+    cfg.OSAL.DATA.TEST_IMAGE_ROOT = ""
+    # Unknown nuclei in the target's training tiles. "drop": not annotated, hence background in RPN and ROI
+    # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN with
+    # OpenSetRPN). Section 6 row 3.
+    cfg.OSAL.DATA.UNKNOWN_POLICY = "drop"
+    # Random flips along both axes: nuclei have no orientation.
+    cfg.OSAL.DATA.FLIPS = True
+    # Keep decoded images in memory after the first read (tiles are small; a pool is read many times).
+    cfg.OSAL.DATA.CACHE_IMAGES = False
+
+    # ---- budget and schedule ----------------------------------------------------------------------------
+    cfg.OSAL.BUDGET = CN()
+    # Fractions of the training tiles; counts are round-half-up and at least one tile. Section 6 rows 12-14.
+    cfg.OSAL.BUDGET.INIT_FRACTION = 0.05
+    cfg.OSAL.BUDGET.QUERY_FRACTION = 0.15
+    # Absolute numbers of tiles; 0 means: use the fraction.
+    cfg.OSAL.BUDGET.INIT_TILES = 0
+    cfg.OSAL.BUDGET.QUERY_TILES = 0
+    # Queries; the detector is trained NUM_QUERIES + 1 times. 5: labelled 5, 20, 35, 50, 65, 80 %.
+    cfg.OSAL.BUDGET.NUM_QUERIES = 5
+    # A text file with one tile (file_name of the COCO JSON) a line: start from these, already labelled in the
+    # JSON, instead of a random draw.
+    cfg.OSAL.BUDGET.INIT_FILE = ""
+
+    cfg.OSAL.SCHEDULE = CN()
+    # Iterations of a round = max(MIN_ITERS, ceil(EPOCHS * labelled tiles / IMS_PER_BATCH)), the same rule for
+    # every strategy. SOLVER.MAX_ITER is computed from it. Section 1.7.
+    cfg.OSAL.SCHEDULE.EPOCHS = 26.0
+    cfg.OSAL.SCHEDULE.MIN_ITERS = 1000
+    # "initial": every round starts from the same weights; "continue": from those of the round before.
+    cfg.OSAL.SCHEDULE.WEIGHTS_PER_ROUND = "initial"
+    # The learning rate restarts each round: linear warm-up over SOLVER.WARMUP_ITERS (at most a fifth of the
+    # round), then "step" (x SOLVER.GAMMA at LR_STEPS, as fractions of the round) or "cosine".
+    cfg.OSAL.SCHEDULE.LR = "step"
+    cfg.OSAL.SCHEDULE.LR_STEPS = (0.7, 0.9)
+
+    # ---- scoring and selection --------------------------------------------------------------------------
+    cfg.OSAL.SCORING = CN()
+    # Tiles in one forward pass of the pool, per process. Has no influence on what is selected.
+    cfg.OSAL.SCORING.BATCH_SIZE = 8
+
+    cfg.OSAL.PCSS = CN()
+    # Candidate set = CAND_FACTOR * budget tiles [paper: 2N].
+    cfg.OSAL.PCSS.CAND_FACTOR = 2.0
+    # Auxiliary detections below this score are not counted. Section 2.3.
+    cfg.OSAL.PCSS.SCORE_THRESH = 0.3
+    # What counts as a known nucleus: "proto" nearer to the known prototype, "label" head says known, "both".
+    cfg.OSAL.PCSS.COUNT_RULE = "proto"
+    # "class_agnostic": one nucleus detected as known and as unknown is counted once; "per_class".
+    cfg.OSAL.PCSS.NMS = "class_agnostic"
+
+    cfg.OSAL.UTSS = CN()
+    # Target detections below this score take no part in Eqs. 5 and 6 (not below ROI_HEADS.SCORE_THRESH_TEST).
+    cfg.OSAL.UTSS.SCORE_THRESH = 0.05
+
+    # ---- oracle -----------------------------------------------------------------------------------------
+    cfg.OSAL.ORACLE = CN()
+    # "simulated": the labels hidden in the JSON; "human": export a batch, stop with exit code 0, import with
+    # tools/al.py, go on with --resume.
+    cfg.OSAL.ORACLE.NAME = "simulated"
+    # Cost of annotation, for the estimate that is printed with a batch and with --dry-run.
+    cfg.OSAL.ORACLE.SECONDS_PER_NUCLEUS = 3.0
+    cfg.OSAL.ORACLE.SECONDS_PER_TILE = 15.0
+
+    # ---- evaluation -------------------------------------------------------------------------------------
+    cfg.OSAL.EVAL = CN()
+    # Unknown nuclei at test time: "fp" detections on them are false positives, "ignore" COCO ignore regions.
+    cfg.OSAL.EVAL.UNKNOWN = "fp"
+    # A detection on an unknown nucleus counts for A-OSE at or above this score.
+    cfg.OSAL.EVAL.AOSE_SCORE_THRESH = 0.5
+    # Queried tiles drawn in the gallery of each round; 0 draws none.
+    cfg.OSAL.EVAL.GALLERY_TILES = 12
+
+    # ---- models -----------------------------------------------------------------------------------------
+    # The two detectors of OSALRCNN. The target takes MODEL.ROI_HEADS.NAME; the auxiliary this one.
+    cfg.OSAL.AUXILIARY = CN()
+    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeROIHeads"
+
+    cfg.OSAL.PROTOTYPE = CN()
+    # "learnable" parameters, "ema" of batch class means, "mean" of all features so far. Section 2.4.
+    cfg.OSAL.PROTOTYPE.MODE = "learnable"
+    # Margin Delta of Eq. 2. Meaningless on unit-norm features, see NORM.
+    cfg.OSAL.PROTOTYPE.MARGIN = 10.0
+    # Weight of the prototype loss, a mean over foreground RoIs.
+    cfg.OSAL.PROTOTYPE.WEIGHT = 0.1
+    # Learning rate of the prototypes relative to SOLVER.BASE_LR (no weight decay). 1 does not converge.
+    cfg.OSAL.PROTOTYPE.LR_FACTOR = 25.0
+    # No prototype loss during max(WARMUP_ITERS, WARMUP_FRACTION * round); then start from class means.
+    cfg.OSAL.PROTOTYPE.WARMUP_ITERS = 100
+    cfg.OSAL.PROTOTYPE.WARMUP_FRACTION = 0.1
+    # Momentum of the running class means (mode "ema" and the initialisation).
+    cfg.OSAL.PROTOTYPE.MOMENTUM = 0.99
+    # Before a query, minimise the summed loss over all labelled nuclei with the detector frozen [paper].
+    cfg.OSAL.PROTOTYPE.REFIT = True
+    # "none": raw box-head features; "scaled": 10 * f / |f|.
+    cfg.OSAL.PROTOTYPE.NORM = "none"
+    # Mean over the two classes of the mean over their RoIs, instead of the mean over all RoIs.
+    cfg.OSAL.PROTOTYPE.BALANCED = False
+
+    cfg.OSAL.EVIDENCE = CN()
+    # "posthoc": ReLU of the K known-class logits of the ordinary classifier, at inference only [paper, literal];
+    # "branch": a K-way evidential branch on detached features, trained on foreground with the TMC loss;
+    # "edl": the classifier itself is evidential over K + 1 classes (raise SCORE_THRESH_TEST to 0.3). Section 2.6.
+    cfg.OSAL.EVIDENCE.MODE = "posthoc"
+    # Evidence activation of "branch" and "edl": softplus, relu or exp.
+    cfg.OSAL.EVIDENCE.ACTIVATION = "softplus"
+    cfg.OSAL.EVIDENCE.WEIGHT = 1.0
+    # The KL term of the TMC loss grows from 0 to KL_WEIGHT over this fraction of the round.
+    cfg.OSAL.EVIDENCE.KL_WEIGHT = 1.0
+    cfg.OSAL.EVIDENCE.ANNEAL_FRACTION = 0.1
+
+    # A torchvision classification network as an FPN backbone (MODEL.BACKBONE.NAME: build_torchvision_fpn_backbone).
+    cfg.MODEL.TORCHVISION = CN()
+    # Name of the constructor in torchvision.models, e.g. mobilenet_v2, resnet18, efficientnet_b0.
+    cfg.MODEL.TORCHVISION.NAME = "mobilenet_v2"
+    # State dict of the whole classification network, a local file; empty: random weights.
+    cfg.MODEL.TORCHVISION.WEIGHTS = ""
+    # Norm layers: "frozen" (with pre-trained weights only: frozen BatchNorm and random weights do not go
+    # together), "BN" as the network comes, "GN" group normalisation (small batches from scratch).
+    cfg.MODEL.TORCHVISION.NORM = "BN"
