@@ -1,0 +1,362 @@
+"""The record of a run: who was selected and labelled when, each round chained to the one before by a hash.
+
+Layout of the run folder (OUTPUT_DIR):
+
+    run.json                          header, written once
+    rounds/init/                      the initial labelled tiles
+    rounds/000/, rounds/001/, ...     round r was trained on everything labelled before it
+        selection.json                which tiles, written by the engine before the oracle is asked
+        labels.json                   the oracle's answer
+        metrics.json, scores.npz      evaluation and the pool's scores, where there are any
+        commit.json                   written last: the round counts from here on, and never changes again
+
+Whatever a killed process left of a round without commit.json is used again or written again. All reading
+checks the chain; `core.verify` lists every fault instead of stopping at the first.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .errors import DataError, LedgerError
+from .labels import LABELLED, REVIEWED_EMPTY, LabelFile, TileLabels
+from .store import read_json, sha256_file, write_json
+
+RUN_SCHEMA = "osal-run/1"
+COMMIT_SCHEMA = "osal-commit/1"
+SELECTION_SCHEMA = "osal-selection/1"
+INIT = "init"
+HASHED_FILES = ("selection.json", "labels.json", "metrics.json", "scores.npz")
+
+
+def round_name(round: str | int) -> str:
+    """The folder of a round below rounds/: "init", "000", "001", ..."""
+    if round == INIT:
+        return INIT
+    if isinstance(round, bool) or not isinstance(round, int) or round < 0:
+        raise ValueError(f"a round is {INIT!r} or 0, 1, 2, ..., not {round!r}")
+    return f"{round:03d}"
+
+
+def next_round(last: str | int | None) -> str | int:
+    """The round after `last`: None -> "init" -> 0 -> 1 ..."""
+    return INIT if last is None else 0 if last == INIT else last + 1
+
+
+def budget_of(plan: Sequence[int], round: str | int) -> int:
+    """Tiles that `round` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
+    if round == INIT:
+        return plan[0]
+    return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
+
+
+class Ledger:
+    """The run in `folder`. Open it again in a new process: nothing is kept in memory but the header."""
+
+    def __init__(self, folder: Path, header: dict):
+        self.folder = folder
+        self.header = header
+
+    # ---- the run ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        strategy: str,
+        seed: int,
+        known_classes: Sequence[str],
+        pool: Sequence[str],
+        plan: Sequence[int],
+        config: Mapping,
+        dataset_sha256: str,
+        versions: Mapping,
+    ) -> Ledger:
+        """Begin a run: write run.json. `pool`: keys of all training tiles; `plan`: labelled tiles of each round.
+
+        Raises LedgerError if there is a run already or the pool and the plan do not fit; OutputError.
+        """
+        folder = Path(folder)
+        if cls.exists(folder):
+            raise LedgerError(f"{folder}: holds a run already; go on with --resume or use a new OUTPUT_DIR")
+        if twice := _first_duplicate(pool):
+            raise LedgerError(f"the training set has two tiles named {twice}; file_name must be unique")
+        plan = [int(count) for count in plan]
+        if not plan or plan[0] < 1 or plan[-1] > len(pool) or any(b <= a for a, b in zip(plan, plan[1:])):
+            raise LedgerError(f"a plan of {plan} labelled tiles does not fit a pool of {len(pool)} tiles")
+        header = {
+            "schema": RUN_SCHEMA,
+            "strategy": strategy,
+            "seed": seed,
+            "known_classes": list(known_classes),
+            "pool": sorted(pool),
+            "plan": plan,
+            "config": _plain(config),
+            "dataset_sha256": dataset_sha256,
+            "versions": _plain(versions),
+            "created": _now(),
+        }
+        write_json(folder / "run.json", header)
+        return cls(folder, header)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Ledger:
+        """The run in `folder`. Raises LedgerError (no run, another schema) or DataError (damaged run.json)."""
+        folder = Path(folder)
+        if not cls.exists(folder):
+            raise LedgerError(f"{folder}: no run.json, so no run was started here; check the path of the run")
+        header = read_json(folder / "run.json")
+        if not isinstance(header, dict) or header.get("schema") != RUN_SCHEMA:
+            raise LedgerError(
+                f"{folder / 'run.json'}: is not of schema {RUN_SCHEMA}; use the version that wrote it"
+            )
+        return cls(folder, header)
+
+    @staticmethod
+    def exists(folder: str | Path) -> bool:
+        """Whether a run was started in `folder`."""
+        return (Path(folder) / "run.json").is_file()
+
+    def check_config(self, config: Mapping) -> None:
+        """Raises LedgerError naming every key whose value is not the one that the run was started with."""
+        old, new = self.header["config"], _plain(config)
+        missing = "(not set)"
+        changed = [
+            f"{key}: {_show(old, key, missing)} -> {_show(new, key, missing)}"
+            for key in sorted(old.keys() | new.keys())
+            if _show(old, key, missing) != _show(new, key, missing)
+        ]
+        if changed:
+            raise LedgerError(
+                f"{self.folder}: the config is not the one this run was started with: {'; '.join(changed)}. "
+                "Set the old value, or start a new run in a new OUTPUT_DIR"
+            )
+
+    def check_dataset(self, dataset_sha256: str) -> None:
+        """Raises LedgerError if the training set is not the one that the run was started with."""
+        if dataset_sha256 != self.header["dataset_sha256"]:
+            raise LedgerError(
+                f"{self.folder}: the training set changed since this run was started (SHA-256 "
+                f"{self.header['dataset_sha256'][:12]} -> {dataset_sha256[:12]}). Restore it, or start a "
+                "new run in a new OUTPUT_DIR"
+            )
+
+    # ---- the rounds ---------------------------------------------------------------------------------------
+
+    def round_dir(self, round: str | int) -> Path:
+        """The folder of a round ("init" or a number); it need not exist yet."""
+        return self.folder / "rounds" / round_name(round)
+
+    def budget(self, round: str | int) -> int:
+        """Tiles that the plan gives to the query of `round`; 0 for the last round."""
+        return budget_of(self.header["plan"], round)
+
+    def commits(self) -> list[dict]:
+        """The commits in order, "init" first. Raises LedgerError where the chain is broken."""
+        chain, previous, last = [], sha256_file(self.folder / "run.json"), None
+        while (path := self.round_dir(next_round(last)) / "commit.json").is_file():
+            last, commit = next_round(last), read_json(path)
+            if (
+                not isinstance(commit, dict)
+                or commit.get("schema") != COMMIT_SCHEMA
+                or commit.get("round") != last
+            ):
+                raise LedgerError(f"{path}: is not the commit of round {last}; restore the run from a copy")
+            if commit["previous"] != previous:
+                before = chain[-1]["round"] if chain else "run.json"
+                raise LedgerError(
+                    f"{path}: was made after another version of {before}; something was changed or copied in "
+                    "by hand. Restore the run from a copy (tools/al.py verify lists all faults)"
+                )
+            previous = sha256_file(path)
+            chain.append(commit)
+        later = sorted(p.parent.name for p in (self.folder / "rounds").glob("*/commit.json"))
+        known = {round_name(commit["round"]) for commit in chain}
+        if strays := [name for name in later if name not in known]:
+            raise LedgerError(
+                f"{self.folder}: round {strays[0]} is committed, but the round before it is not; restore "
+                f"{self.round_dir(next_round(last)) / 'commit.json'} from a copy"
+            )
+        return chain
+
+    @property
+    def last_committed(self) -> None | str | int:
+        """None, "init", or the number of the last committed round."""
+        chain = self.commits()
+        return chain[-1]["round"] if chain else None
+
+    def is_committed(self, round: str | int) -> bool:
+        """Whether `round` is committed."""
+        return any(commit["round"] == round for commit in self.commits())
+
+    def labels(self) -> dict[str, TileLabels]:
+        """The labels of all committed rounds, in the order of selection; rejected tiles included.
+
+        Raises LedgerError naming a label file that changed after its commit.
+        """
+        tiles: dict[str, TileLabels] = {}
+        for commit in self.commits():
+            path = self.round_dir(commit["round"]) / "labels.json"
+            if sha256_file(path) != commit["files"]["labels.json"]:
+                raise LedgerError(
+                    f"{path}: changed after round {commit['round']} was committed; restore it from a copy, "
+                    "or start a new run in a new OUTPUT_DIR with the corrected labels"
+                )
+            answers = LabelFile.read(path).tiles
+            tiles.update((key, answers[key]) for key in commit["selected"])
+        return tiles
+
+    def labelled_keys(self) -> list[str]:
+        """Tiles to train on ("labelled" and "reviewed_empty"), in the order of selection."""
+        usable = (LABELLED, REVIEWED_EMPTY)
+        return [key for c in self.commits() for key in c["selected"] if c["states"][key] in usable]
+
+    def pool_keys(self) -> list[str]:
+        """Tiles that no committed round selected, sorted; a rejected tile does not come back."""
+        selected = {key for commit in self.commits() for key in commit["selected"]}
+        return [key for key in self.header["pool"] if key not in selected]
+
+    def selection(self, round: str | int) -> dict | None:
+        """selection.json of a round, or None where it is missing or no longer valid: make it again.
+
+        Valid: of this round and strategy, without duplicates and within the plan; for a round not yet
+        committed, also taken from the present pool.
+        """
+        path = self.round_dir(round) / "selection.json"
+        try:
+            selection = read_json(path)
+            if selection["schema"] != SELECTION_SCHEMA or selection["round"] != round:
+                return None
+            if round != INIT and selection["strategy"] != self.header["strategy"]:
+                return None
+            if not self.is_committed(round):
+                self._check_selected(round, selection["selected"])
+        except (DataError, LedgerError, KeyError, TypeError):
+            return None
+        return selection
+
+    def commit(
+        self,
+        round: str | int,
+        *,
+        selected: Sequence[str],
+        labels: Mapping[str, TileLabels],
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """Make `round` final: write labels.json where it is missing, then commit.json with the hashes of all.
+
+        selected: image keys in the order of selection, as in selection.json; [] in the last round.
+        labels: the answer for each of them. classes: all class names that labels.json may hold
+        (default: the known classes and those that occur).
+        Committing the same again changes nothing. Raises LedgerError where the round contradicts the record:
+        another content than committed, a round left out, tiles outside the pool, over the budget, unlabelled.
+        """
+        selected, folder = list(selected), self.round_dir(round)
+        chain = self.commits()
+        if any(commit["round"] == round for commit in chain):
+            committed = LabelFile.read(folder / "labels.json").tiles
+            if self._commit_of(chain, round)["selected"] != selected or committed != dict(labels):
+                raise LedgerError(
+                    f"{folder}: round {round} is committed already, with other tiles or labels; a committed "
+                    "round never changes. Go on with --resume, or start a new run in a new OUTPUT_DIR"
+                )
+            return
+        expected = next_round(chain[-1]["round"] if chain else None)
+        if round != expected:
+            raise LedgerError(f"{folder}: round {round} cannot be committed before round {expected}")
+        self._check_selected(round, selected)
+        if missing := [key for key in selected if key not in labels]:
+            raise LedgerError(
+                f"{folder}: tile {missing[0]} has no label ({len(missing)} in all); import it first"
+            )
+        if extra := [key for key in labels if key not in set(selected)]:
+            raise LedgerError(
+                f"{folder}: tile {extra[0]} has labels but was not selected ({len(extra)} in all)"
+            )
+        on_file = read_json(folder / "selection.json")
+        if (
+            not isinstance(on_file, dict)
+            or on_file.get("selected") != selected
+            or on_file.get("round") != round
+        ):
+            raise LedgerError(
+                f"{folder / 'selection.json'}: is not the selection of round {round}; delete the file"
+            )
+
+        self._keep_labels(folder / "labels.json", selected, labels, classes)
+        previous = self.round_dir(chain[-1]["round"]) / "commit.json" if chain else self.folder / "run.json"
+        write_json(
+            folder / "commit.json",
+            {
+                "schema": COMMIT_SCHEMA,
+                "round": round,
+                "previous": sha256_file(previous),
+                "selected": selected,
+                "files": {n: sha256_file(folder / n) for n in HASHED_FILES if (folder / n).is_file()},
+                "states": {key: labels[key].state for key in selected},
+                "time": _now(),
+            },
+        )
+
+    # ---- inside -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _commit_of(chain: Sequence[dict], round: str | int) -> dict:
+        return next(commit for commit in chain if commit["round"] == round)
+
+    def _check_selected(self, round: str | int, selected: Sequence[str]) -> None:
+        """Raises LedgerError unless the open `round` may select these tiles."""
+        where, budget, pool = self.round_dir(round), self.budget(round), set(self.pool_keys())
+        if twice := _first_duplicate(selected):
+            raise LedgerError(f"{where}: tile {twice} is selected twice")
+        if strange := [key for key in selected if key not in pool]:
+            known = strange[0] in self.header["pool"]
+            reason = "was selected in an earlier round" if known else "is not a tile of the training set"
+            raise LedgerError(f"{where}: tile {strange[0]} cannot be selected: it {reason}")
+        if len(selected) > budget:
+            raise LedgerError(
+                f"{where}: {len(selected)} tiles are selected, but the plan gives {budget} to this round"
+            )
+        if budget and pool and not selected:
+            raise LedgerError(f"{where}: no tile is selected, but the plan gives {budget} to this round")
+
+    @staticmethod
+    def _keep_labels(
+        path: Path, selected: Sequence[str], labels: Mapping[str, TileLabels], classes: Sequence[str] | None
+    ) -> None:
+        """Keep labels.json (from an import or a killed process) if it says the same; replace no answer."""
+        if path.is_file():
+            present = LabelFile.read(path).tiles
+            if present == dict(labels):
+                return
+            if set(present) == set(selected):
+                tile = next(key for key in selected if present[key] != labels[key])
+                raise LedgerError(
+                    f"{path}: holds other labels for tile {tile} than are to be committed; if the file is "
+                    "wrong, delete it and run again"
+                )  # otherwise it answers a selection that was made again since
+        if classes is None:
+            classes = sorted({name for tile in labels.values() for name in tile.classes})
+        LabelFile(classes=tuple(classes), tiles={key: labels[key] for key in selected}).write(path)
+
+
+def _first_duplicate(keys: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    return next((key for key in keys if key in seen or seen.add(key)), None)
+
+
+def _plain(mapping: Mapping) -> dict:
+    """What JSON makes of a mapping: tuples become lists, so that old and new compare."""
+    return json.loads(json.dumps(dict(mapping), allow_nan=False))
+
+
+def _show(config: Mapping, key: str, missing: str) -> str:
+    return json.dumps(config[key], sort_keys=True) if key in config else missing
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

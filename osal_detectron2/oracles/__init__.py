@@ -1,0 +1,1 @@
+"""Who answers a query: the labels hidden in the data set (`simulated`) or people (`exchange`)."""
