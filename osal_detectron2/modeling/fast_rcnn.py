@@ -1,0 +1,115 @@
+"""Box output layers: true row indices, an NMS over all classes, and an evidential classifier."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import cat, nms
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference_single_image
+from detectron2.structures import Instances
+
+from osal_detectron2.core.errors import ConfigError
+
+from .evidence import KLSchedule, activate, tmc_loss
+
+NMS_MODES = ("per_class", "class_agnostic")
+
+
+class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
+    """Detectron2's output layers, whose second result of `inference` can be trusted.
+
+    Detectron2 drops rows with non-finite boxes or scores before it numbers them; here the indices always
+    count in the list of proposals that came in.
+    """
+
+    @configurable
+    def __init__(self, input_shape, *, nms: str = "per_class", **kwargs):
+        """
+        Args:
+            input_shape: shape of the box features.
+            nms: "per_class" as Detectron2, or "class_agnostic": of overlapping detections only the best
+                scored one stays, whatever the classes, so that no nucleus is counted twice.
+            kwargs: arguments of `FastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        if nms not in NMS_MODES:
+            raise ConfigError(f"NMS '{nms}' (OSAL.PCSS.NMS) is unknown: choose one of {', '.join(NMS_MODES)}")
+        self.nms = nms
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        return super().from_config(cfg, input_shape)
+
+    def inference(self, predictions, proposals):
+        """
+        Args:
+            predictions: logits (R, K + 1) and deltas, as `forward` returns them.
+            proposals: list[Instances] with `proposal_boxes`, R in all.
+
+        Returns:
+            list[Instances] with `pred_boxes`, `scores`, `pred_classes`, best score first; and for each image
+            a long tensor: the row of the image's proposals that each detection came from.
+        """
+        if not proposals:
+            return [], []
+        per_image = zip(
+            self.predict_boxes(predictions, proposals), self.predict_probs(predictions, proposals), proposals
+        )
+        results = [self._detect(boxes, scores, p.image_size) for boxes, scores, p in per_image]
+        return [r[0] for r in results], [r[1] for r in results]
+
+    def _detect(self, boxes, scores, image_size) -> tuple[Instances, torch.Tensor]:
+        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
+        rows = finite.nonzero().squeeze(1)
+        threshold, top = self.test_nms_thresh, self.test_topk_per_image
+        if self.nms == "per_class":
+            detections, kept = fast_rcnn_inference_single_image(
+                boxes[finite], scores[finite], image_size, self.test_score_thresh, threshold, top
+            )
+            return detections, rows[kept]
+        # At threshold 1 nothing is suppressed: this only decodes, clips, thresholds and sorts.
+        detections, kept = fast_rcnn_inference_single_image(
+            boxes[finite], scores[finite], image_size, self.test_score_thresh, 1.0, -1
+        )
+        best = nms(detections.pred_boxes.tensor.float(), detections.scores, threshold)
+        best = best[:top] if top >= 0 else best
+        return detections[best], rows[kept][best]
+
+
+class EvidentialOutputLayers(OpenSetFastRCNNOutputLayers):
+    """The classifier itself is evidential over K + 1 classes (methods section 2.6, mode E; experimental).
+
+    Probabilities are alpha / S. They have a floor, so MODEL.ROI_HEADS.SCORE_THRESH_TEST must be raised to
+    about 0.3. The TMC loss over all sampled regions takes the place of the cross entropy.
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape, *, activation: str = "softplus", schedule: KLSchedule | None = None, **kwargs
+    ):
+        """
+        Args:
+            activation: see `evidence.activate`.
+            schedule: weight of the KL term; None is 1 throughout.
+            kwargs: arguments of `OpenSetFastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        self.activation = activation
+        self.schedule = schedule or KLSchedule(kl_weight=1.0, anneal_fraction=0.0)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        ret["activation"] = cfg.OSAL.EVIDENCE.ACTIVATION
+        ret["schedule"] = KLSchedule.from_cfg(cfg)
+        return ret
+
+    def losses(self, predictions, proposals):
+        losses = super().losses(predictions, proposals)
+        gt_classes = cat([p.gt_classes for p in proposals], dim=0)
+        evidence = activate(predictions[0].float(), self.activation)
+        loss = tmc_loss(evidence, gt_classes, self.schedule.advance())
+        losses["loss_cls"] = self.loss_weight.get("loss_cls", 1.0) * loss.sum() / max(len(loss), 1)
+        return losses
+
+    def predict_probs(self, predictions, proposals):
+        alpha = activate(predictions[0].float(), self.activation) + 1
+        return (alpha / alpha.sum(dim=1, keepdim=True)).split([len(p) for p in proposals], dim=0)

@@ -1,0 +1,152 @@
+"""OSALRCNN: the target and the auxiliary detector as one model."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+from osal_detectron2.core.errors import ConfigError
+
+from .fast_rcnn import NMS_MODES, OpenSetFastRCNNOutputLayers
+from .roi_heads import OpenSetBoxHeads
+from .unknown import POLICIES, OpenSetRPN, split_unknown
+
+
+def auxiliary_view(instances: Instances, num_known: int) -> Instances:
+    """The same boxes with two classes: 0 known, 1 unknown. The argument stays as it is."""
+    fields = dict(instances.get_fields())
+    fields["gt_classes"] = (instances.gt_classes >= num_known).long()
+    return Instances(instances.image_size, **fields)
+
+
+def target_view(instances: Instances, num_known: int, unknown_policy: str) -> Instances:
+    """What the target learns from: without the unknown nuclei ("drop"), or as it is ("ignore")."""
+    return instances if unknown_policy == "ignore" else split_unknown(instances, num_known)[0]
+
+
+def target_cfg(cfg):
+    """Config of the target, a plain detector of the known classes."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    if cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore" and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+        cfg.MODEL.PROPOSAL_GENERATOR.NAME = "OpenSetRPN"
+    return cfg
+
+
+def auxiliary_cfg(cfg):
+    """Config of the auxiliary, a plain detector of two classes, known and unknown; it finds boxes only."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
+    cfg.MODEL.ROI_HEADS.NAME = cfg.OSAL.AUXILIARY.ROI_HEADS_NAME
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.PCSS.SCORE_THRESH
+    return cfg
+
+
+@META_ARCH_REGISTRY.register()
+class OSALRCNN(nn.Module):
+    """Two detectors that see the same images under different labels (methods sections 2.0 and 2.1).
+
+    The target learns the K known classes, the auxiliary to tell known from unknown. They share no parameter
+    and the loss is a sum, so training them together equals training them apart (but for gradient clipping by
+    global norm). Inputs carry `gt_classes` 0..K-1 for known nuclei and K for unknown ones.
+    """
+
+    _version = 1
+    # Tells the engine that this model wants the unknown nuclei among its training instances.
+    open_set_inputs = True
+
+    @configurable
+    def __init__(
+        self, *, auxiliary: nn.Module, target: nn.Module, num_known: int, unknown_policy: str = "drop"
+    ):
+        """
+        Args:
+            auxiliary, target: `GeneralizedRCNN`s of 2 and of `num_known` classes.
+            num_known: K.
+            unknown_policy: "drop" or "ignore", see `modeling.unknown`; "ignore" asks for a target with
+                `OpenSetRPN` and open-set ROI heads.
+
+        Raises:
+            ConfigError: the target cannot do what the policy asks.
+        """
+        super().__init__()
+        if unknown_policy not in POLICIES:
+            raise ConfigError(
+                f"OSAL.DATA.UNKNOWN_POLICY is '{unknown_policy}': choose one of {', '.join(POLICIES)}"
+            )
+        if unknown_policy == "ignore":
+            if not isinstance(target.proposal_generator, OpenSetRPN):
+                raise ConfigError(
+                    "OSAL.DATA.UNKNOWN_POLICY 'ignore' needs MODEL.PROPOSAL_GENERATOR.NAME 'RPN' or "
+                    f"'OpenSetRPN', not {type(target.proposal_generator).__name__}"
+                )
+            if not isinstance(target.roi_heads, OpenSetBoxHeads):
+                raise ConfigError(
+                    "OSAL.DATA.UNKNOWN_POLICY 'ignore' needs open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME "
+                    f"'EvidentialROIHeads', not {type(target.roi_heads).__name__}"
+                )
+        self.auxiliary = auxiliary
+        self.target = target
+        self.num_known = num_known
+        self.unknown_policy = unknown_policy
+
+    @classmethod
+    def from_config(cls, cfg):
+        # The target first: with one seed it then starts from the weights of the baselines' plain detector.
+        target = build_model(target_cfg(cfg))
+        auxiliary = build_model(auxiliary_cfg(cfg))
+        _set_nms(auxiliary, cfg.OSAL.PCSS.NMS)
+        return {
+            "auxiliary": auxiliary,
+            "target": target,
+            "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "unknown_policy": cfg.OSAL.DATA.UNKNOWN_POLICY,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.target.device
+
+    def forward(self, batched_inputs: list[dict]):
+        """In training losses, keys "auxiliary/..." and "target/..."; otherwise the target's detections."""
+        if not self.training:
+            return self.inference(batched_inputs)
+        views = {
+            "auxiliary": [self._view(x, auxiliary_view, self.num_known) for x in batched_inputs],
+            "target": [
+                self._view(x, target_view, self.num_known, self.unknown_policy) for x in batched_inputs
+            ],
+        }
+        losses = {}
+        for name, inputs in views.items():
+            # Both children log under the same names.
+            with get_event_storage().name_scope(name):
+                losses.update({f"{name}/{key}": value for key, value in getattr(self, name)(inputs).items()})
+        return losses
+
+    def inference(self, batched_inputs: list[dict], detected_instances=None, do_postprocess: bool = True):
+        """The target's `GeneralizedRCNN.inference`."""
+        return self.target.inference(batched_inputs, detected_instances, do_postprocess)
+
+    @staticmethod
+    def _view(item: dict, view, *args) -> dict:
+        return {**item, "instances": view(item["instances"], *args)}
+
+
+def _set_nms(detector: nn.Module, nms: str) -> None:
+    if nms not in NMS_MODES:
+        raise ConfigError(f"OSAL.PCSS.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
+    predictor = detector.roi_heads.box_predictor
+    if isinstance(predictor, OpenSetFastRCNNOutputLayers):
+        predictor.nms = nms
+    elif nms != "per_class":
+        raise ConfigError(
+            f"OSAL.PCSS.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
+            f"'PrototypeROIHeads', not {type(detector.roi_heads).__name__}"
+        )

@@ -1,0 +1,288 @@
+"""Prototypes of known and unknown nuclei: the loss that shapes them, and the branch that holds them.
+
+Methods section 2.2 (paper Eqs. 1-2) and 2.4 (what makes prototypes converge).
+Shape shorthand: R regions of interest, d features, column 0 known, column 1 unknown.
+"""
+
+import torch
+import torch.distributed as dist
+from detectron2.config import configurable
+from detectron2.layers import cat
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import nn
+
+from osal_detectron2.core.errors import ConfigError
+
+KNOWN, UNKNOWN = 0, 1
+MODES = ("learnable", "ema", "mean")
+NORMS = ("none", "scaled")
+
+
+def prototype_distances(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances (R, 2) from `features` (R, d) to `prototypes` (2, d), with a gradient at 0."""
+    difference = features[:, None, :].float() - prototypes[None].float()
+    return torch.sqrt(difference.square().sum(dim=2) + 1e-12)
+
+
+def _loss_terms(distances, labels, defined, margin):
+    """(R, 2): the pull to the own prototype and the push from the other; 0 where there is no prototype."""
+    own = torch.stack([labels == KNOWN, labels == UNKNOWN], dim=1)
+    terms = torch.where(own, distances, (margin - distances).clamp(min=0))
+    return terms * defined.to(terms.dtype)
+
+
+def prototype_loss(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    prototypes: torch.Tensor,
+    defined: torch.Tensor,
+    margin: float,
+    balanced: bool = False,
+) -> torch.Tensor:
+    """Prototype loss of Eqs. 1-2, as a mean over regions.
+
+    Args:
+        features: (R, d). Without rows the loss is a zero that is still part of the graph.
+        labels: (R,), 0 known, 1 unknown.
+        prototypes: (2, d).
+        defined: (2,) bool; terms of a prototype that is not defined are omitted.
+        margin: the distance Delta beyond which the other class's prototype no longer repels.
+        balanced: mean of the means of the classes that are present.
+    """
+    if len(features) == 0:
+        return features.sum() * 0.0 + prototypes.sum() * 0.0
+    distances = prototype_distances(features, prototypes)
+    per_region = _loss_terms(distances, labels, defined, margin).sum(dim=1)
+    if not balanced:
+        return per_region.mean()
+    present = [per_region[labels == c] for c in (KNOWN, UNKNOWN)]
+    return torch.stack([values.mean() for values in present if len(values)]).mean()
+
+
+def class_means(features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean feature of each class.
+
+    Returns:
+        means (2, d), a zero row for a class without features, and (2,) bool: which classes have any.
+    """
+    membership = torch.stack([labels == KNOWN, labels == UNKNOWN]).to(features.dtype)
+    counts = membership.sum(dim=1)
+    return membership @ features / counts.clamp(min=1)[:, None], counts > 0
+
+
+def refit_prototypes(
+    features: torch.Tensor, labels: torch.Tensor, *, margin: float, steps: int = 200
+) -> tuple[torch.Tensor, float, float]:
+    """Minimise the summed prototype loss over the prototypes, the features being fixed.
+
+    The paper's "sum up the prototype loss for all nuclei in the auxiliary labeled pool to update the
+    prototype" (methods section 2.4). Starts at the class means and takes normalised subgradient steps of
+    decreasing length. The sum falls apart into one problem a prototype, and each keeps the best point that it
+    visited, so the loss never rises. Deterministic.
+
+    Args:
+        features: (n, d) features of all labelled nuclei; labels: (n,), 0 known, 1 unknown.
+        margin: Delta of Eq. 2.
+        steps: number of subgradient steps.
+
+    Returns:
+        prototypes (2, d) in the type of `features`, the summed loss at the class means, and after the refit.
+    """
+    # Distances come from inner products, which is cheap but cancels: centre, and compute in double.
+    points = features.detach().double()
+    offset = points.mean(dim=0) if len(points) else points.new_zeros(points.shape[1])
+    points = points - offset
+    square_norms = points.square().sum(dim=1)
+    prototypes, defined = class_means(points, labels)
+    own = torch.stack([labels == KNOWN, labels == UNKNOWN], dim=1)
+
+    def distances_to(p):
+        squares = square_norms[:, None] - 2 * points @ p.T + p.square().sum(dim=1)
+        return squares.clamp(min=0).add(1e-12).sqrt()
+
+    best, best_loss, first_loss, reach = prototypes, None, None, None
+    for step in range(steps + 1):
+        distances = distances_to(prototypes)
+        losses = _loss_terms(distances, labels, defined, margin).sum(dim=0)
+        if step == 0:
+            best_loss = first_loss = losses
+            # The first step is half the spread of the class about its mean: the scale of any useful move.
+            reach = 0.5 * (distances * own).sum(dim=0) / own.sum(dim=0).clamp(min=1)
+        better = losses < best_loss
+        best = torch.where(better[:, None], prototypes, best)
+        best_loss = torch.where(better, losses, best_loss)
+        # d|f - p| / dp = (p - f) / |f - p|; own class pulls, the other pushes while within the margin.
+        weights = (own.double() - (~own & (distances < margin)).double()) / distances
+        gradient = weights.sum(dim=0)[:, None] * prototypes - weights.T @ points
+        direction = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        prototypes = prototypes - (reach / (1 + step) ** 0.75)[:, None] * direction * defined[:, None]
+    fitted = torch.where(defined[:, None], best + offset, torch.zeros_like(best))
+    return fitted.to(features.dtype), float(first_loss.sum()), float(best_loss.sum())
+
+
+class PrototypeBranch(nn.Module):
+    """Holds one prototype of the known and one of the unknown foreground class of a box head.
+
+    The last foreground class of the detector is the unknown one and all others are known: classes
+    (known, unknown) of the auxiliary detector, or K known classes and one for everything else.
+
+    A prototype begins at the running mean of its class's features: at the end of a warm-up, or when the
+    class is first seen if that is later. Only then does it take part in the loss; before, its distance is
+    infinite. All state is in parameters and buffers, hence in every checkpoint.
+    """
+
+    name = "prototype"
+    field_names = ("dist_known", "dist_unknown")
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        mode: str = "learnable",
+        margin: float = 10.0,
+        weight: float = 0.1,
+        warmup_iters: int = 100,
+        warmup_fraction: float = 0.1,
+        momentum: float = 0.99,
+        norm: str = "none",
+        balanced: bool = False,
+        round_iters: int = 0,
+    ):
+        """
+        Args:
+            feature_dim: d, the length of the box head's output, flattened.
+            mode: "learnable" parameters, "ema" of the class means, or "mean" of all features so far.
+            margin: Delta of Eq. 2.
+            weight: weight of the loss.
+            warmup_iters, warmup_fraction: the warm-up is max(warmup_iters, warmup_fraction * round_iters),
+                but at most half of a round of known length: a short round must not end without prototypes.
+            momentum: decay of the running class sums at each iteration in which the class occurs.
+            norm: "none" raw features, "scaled" 10 * f / |f|.
+            balanced: weigh the two classes equally.
+            round_iters: iterations of the round, until `begin_round` says otherwise; 0 if not known.
+        """
+        super().__init__()
+        for key, value, choices in (("MODE", mode, MODES), ("NORM", norm, NORMS)):
+            if value not in choices:
+                raise ConfigError(f"OSAL.PROTOTYPE.{key} is '{value}': choose one of {', '.join(choices)}")
+        self.mode, self.margin, self.weight, self.norm, self.balanced = mode, margin, weight, norm, balanced
+        self.warmup_iters, self.warmup_fraction = warmup_iters, warmup_fraction
+        self.decay = 1.0 if mode == "mean" else momentum
+        self.round_iters = round_iters
+        self.prototypes = nn.Parameter(torch.zeros(2, feature_dim), requires_grad=mode == "learnable")
+        self.register_buffer("feature_sums", torch.zeros(2, feature_dim))
+        self.register_buffer("feature_counts", torch.zeros(2))
+        self.register_buffer("initialised", torch.zeros(2, dtype=torch.bool))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @classmethod
+    def from_config(cls, cfg, feature_dim: int):
+        node = cfg.OSAL.PROTOTYPE
+        return {
+            "feature_dim": feature_dim,
+            "mode": node.MODE,
+            "margin": node.MARGIN,
+            "weight": node.WEIGHT,
+            "warmup_iters": node.WARMUP_ITERS,
+            "warmup_fraction": node.WARMUP_FRACTION,
+            "momentum": node.MOMENTUM,
+            "norm": node.NORM,
+            "balanced": node.BALANCED,
+            "round_iters": cfg.SOLVER.MAX_ITER,
+        }
+
+    @property
+    def warmup(self) -> int:
+        """Iterations without prototype loss at the start of a round."""
+        wanted = max(self.warmup_iters, round(self.warmup_fraction * self.round_iters))
+        return min(wanted, self.round_iters // 2) if self.round_iters else wanted
+
+    def begin_round(self, *, iterations: int, reset: bool) -> None:
+        """Tell the branch the length of the round; `reset` forgets all prototypes and running means."""
+        self.round_iters = iterations
+        if reset:
+            with torch.no_grad():
+                for tensor in (self.prototypes, *self.buffers()):
+                    tensor.zero_()
+
+    @torch.no_grad()
+    def set_prototypes(self, prototypes: torch.Tensor, defined: torch.Tensor) -> None:
+        """Put `prototypes` (2, d) in place, those that are `defined` (2,); the others are unset."""
+        self.prototypes.copy_(torch.where(defined[:, None].to(prototypes.device), prototypes, 0.0))
+        self.initialised.copy_(defined)
+
+    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+        """The space in which distances are taken: float32 (R, d), scaled if `norm` says so."""
+        features = features.flatten(start_dim=1).float()
+        if self.norm == "scaled":
+            features = 10.0 * nn.functional.normalize(features, dim=1)
+        return features
+
+    def distances(self, features: torch.Tensor) -> torch.Tensor:
+        """Distances (R, 2) from box `features` (R, ...); infinite to a prototype that is not defined."""
+        distances = prototype_distances(self.normalise(features), self.prototypes)
+        return distances.masked_fill(~self.initialised, float("inf"))
+
+    def fields(self, features: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Per region: `dist_known` and `dist_unknown`, each (R,)."""
+        distances = self.distances(features)
+        return {"dist_known": distances[:, KNOWN], "dist_unknown": distances[:, UNKNOWN]}
+
+    def losses(self, features: torch.Tensor, proposals: list, num_classes: int) -> dict[str, torch.Tensor]:
+        """Loss over the foreground regions.
+
+        Args:
+            features: (R, ...) box features.
+            proposals: the sampled proposals, with `gt_classes`, in the order of `features`.
+            num_classes: foreground classes of the detector; the last one is unknown.
+        """
+        gt_classes = cat([p.gt_classes for p in proposals], dim=0)
+        foreground = (gt_classes >= 0) & (gt_classes < num_classes)
+        embedded = self.normalise(features[foreground])
+        labels = (gt_classes[foreground] == num_classes - 1).long()
+        self._observe(embedded.detach(), labels)
+        # Always part of the graph: DistributedDataParallel waits for every parameter.
+        loss = (
+            prototype_loss(embedded, labels, self.prototypes, self.initialised, self.margin, self.balanced)
+            + self.prototypes.sum() * 0.0
+        )
+        self._log(embedded.detach(), labels)
+        return {"loss_prototype": self.weight * loss}
+
+    @torch.no_grad()
+    def _observe(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Update the running class means, and the prototypes that come from them."""
+        means, _ = class_means(features, labels)
+        counts = torch.stack([labels == KNOWN, labels == UNKNOWN]).sum(dim=1).to(means.dtype)
+        batch = torch.cat([means * counts[:, None], counts[:, None]], dim=1)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(batch)
+        # A class that is absent keeps its sums: decayed to nothing, they would divide 0 by 0.
+        present = batch[:, -1] > 0
+        decay = torch.where(present, self.decay, 1.0)
+        self.feature_sums.mul_(decay[:, None]).add_(batch[:, :-1])
+        self.feature_counts.mul_(decay).add_(batch[:, -1])
+        self.steps += 1
+        if self.steps <= self.warmup:
+            return
+        start = (self.feature_counts > 0) & ~self.initialised
+        moved = start if self.mode == "learnable" else present | start
+        running = self.feature_sums / self.feature_counts.clamp(min=1e-12)[:, None]
+        self.prototypes.copy_(torch.where(moved[:, None], running, self.prototypes))
+        self.initialised |= start
+
+    @torch.no_grad()
+    def _log(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Distances to the own and to the other prototype, and the share that the margin still pushes."""
+        if len(features) == 0 or not has_event_storage() or not bool(self.initialised.all()):
+            return
+        distances = prototype_distances(features, self.prototypes)
+        rows = torch.arange(len(labels), device=labels.device)
+        other = distances[rows, 1 - labels]
+        values = torch.stack(
+            [distances[rows, labels].mean(), other.mean(), (other < self.margin).float().mean()]
+        )
+        names = ("distance_same", "distance_other", "hinge_active")
+        for name, value in zip(names, values.tolist()):
+            get_event_storage().put_scalar(f"prototype/{name}", value)

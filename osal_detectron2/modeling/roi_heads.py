@@ -1,0 +1,188 @@
+"""ROI heads whose detections carry what open-set active learning asks of them.
+
+A *box branch* is a small module beside the box predictor:
+    branch.losses(box_features, proposals, num_classes) -> dict of scalar losses
+    branch.fields(box_features, logits) -> dict of per-region tensors (R, ...), named as in branch.field_names
+Every branch's fields arrive on the detections, together with
+    loc_tightness  IoU of the final box and the proposal that it was regressed from (Eq. 6), in network-input
+                   coordinates
+    logits         (n, K + 1) classifier outputs
+    roi_feature    (n, d) box features, only while `keep_roi_features` is True
+all as plain tensors that pass through `detector_postprocess` unchanged.
+"""
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    Res5ROIHeads,
+    StandardROIHeads,
+    select_foreground_proposals,
+)
+from detectron2.structures import Boxes
+from detectron2.structures.boxes import matched_pairwise_iou
+from torch import nn
+
+from .evidence import EvidentialBranch
+from .fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
+from .features import pool_box_features
+from .prototypes import PrototypeBranch
+from .unknown import lies_on_unknown, split_unknown
+
+
+class OpenSetBoxHeads:
+    """Mixin for ROI heads with one box predictor: branches, fields, and unknown nuclei out of the loss.
+
+    Annotated instances with `gt_classes` of `num_classes` or more are unknown: proposals on them are not
+    sampled (methods section 6 row 3, "ignore"). Without such instances training is Detectron2's.
+    """
+
+    _version = 1
+    branch_types: tuple[type[nn.Module], ...] = ()
+
+    @configurable
+    def __init__(
+        self, *, box_branches: dict[str, nn.Module] | None = None, keep_roi_features=False, **kwargs
+    ):
+        """
+        Args:
+            box_branches: name -> branch.
+            keep_roi_features: put the box features on the detections.
+            kwargs: arguments of the ROI heads; `box_predictor` must be an `OpenSetFastRCNNOutputLayers`.
+        """
+        super().__init__(**kwargs)
+        self.box_branches = nn.ModuleDict(box_branches or {})
+        self.keep_roi_features = keep_roi_features
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        feature_dim = ret["box_predictor"].cls_score.in_features
+        evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
+        predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
+        ret["box_predictor"] = predictor(cfg, ShapeSpec(channels=feature_dim))
+        ret["box_branches"] = {
+            branch.name: branch(cfg, feature_dim=feature_dim) for branch in cls.branch_types
+        }
+        return ret
+
+    @property
+    def detection_fields(self) -> tuple[str, ...]:
+        """Names of all fields that detections can carry."""
+        names = ["loc_tightness", "logits", "roi_feature"]
+        for branch in self.box_branches.values():
+            names += branch.field_names
+        return tuple(names)
+
+    @torch.no_grad()
+    def label_and_sample_proposals(self, proposals, targets):
+        parts = [split_unknown(t, self.num_classes) for t in targets]
+        proposals = [
+            p[~lies_on_unknown(p.proposal_boxes, unknown.gt_boxes, known.gt_boxes)] if len(unknown) else p
+            for p, (known, unknown) in zip(proposals, parts)
+        ]
+        return super().label_and_sample_proposals(proposals, [known for known, _ in parts])
+
+    def _box_losses(self, box_features, predictions, proposals) -> dict[str, torch.Tensor]:
+        losses = self.box_predictor.losses(predictions, proposals)
+        for branch in self.box_branches.values():
+            losses.update(branch.losses(box_features, proposals, self.num_classes))
+        return losses
+
+    def _box_detections(self, box_features, predictions, proposals) -> list:
+        detections, rows = self.box_predictor.inference(predictions, proposals)
+        logits = predictions[0].float()
+        fields = {"logits": logits}
+        for branch in self.box_branches.values():
+            fields.update(branch.fields(box_features, logits))
+        if self.keep_roi_features:
+            fields["roi_feature"] = box_features.flatten(start_dim=1).float()
+        sizes = [len(p) for p in proposals]
+        per_image = zip(*(values.split(sizes) for values in fields.values()))
+        for found, kept, proposal, values in zip(detections, rows, proposals, per_image):
+            tightness = matched_pairwise_iou(found.pred_boxes, proposal.proposal_boxes[kept])
+            found.loc_tightness = tightness.nan_to_num(nan=0.0)  # 0 / 0 for two empty boxes
+            for name, value in zip(fields, values):
+                found.set(name, value[kept])
+        return detections
+
+
+class _OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
+    """For FPN and DC5 models."""
+
+    def _forward_box(self, features, proposals):
+        box_features = pool_box_features(self, features, [p.proposal_boxes for p in proposals])
+        predictions = self.box_predictor(box_features)
+        if not self.training:
+            return self._box_detections(box_features, predictions, proposals)
+        losses = self._box_losses(box_features, predictions, proposals)
+        if self.train_on_pred_boxes:
+            with torch.no_grad():
+                boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
+            for proposal, box in zip(proposals, boxes):
+                proposal.proposal_boxes = Boxes(box)
+        return losses
+
+
+class _OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
+    """For C4 models; the box feature is the mean of res5 over the region."""
+
+    def forward(self, images, features, proposals, targets=None):
+        if self.training:
+            proposals = self.label_and_sample_proposals(proposals, targets)
+        maps = self._shared_roi_transform(
+            [features[f] for f in self.in_features], [p.proposal_boxes for p in proposals]
+        )
+        box_features = maps.mean(dim=[2, 3])
+        predictions = self.box_predictor(box_features)
+        if not self.training:
+            detections = self._box_detections(box_features, predictions, proposals)
+            return self.forward_with_given_boxes(features, detections), {}
+        losses = self._box_losses(box_features, predictions, proposals)
+        if self.mask_on:
+            foreground, masks = select_foreground_proposals(proposals, self.num_classes)
+            losses.update(self.mask_head(maps[torch.cat(masks)], foreground))
+        return [], losses
+
+
+@ROI_HEADS_REGISTRY.register()
+class PrototypeROIHeads(_OpenSetStandardROIHeads):
+    """Adds `dist_known` and `dist_unknown`; the last foreground class is the unknown one."""
+
+    branch_types = (PrototypeBranch,)
+
+
+@ROI_HEADS_REGISTRY.register()
+class EvidentialROIHeads(_OpenSetStandardROIHeads):
+    """Adds `cls_uncertainty`; how it comes about is OSAL.EVIDENCE.MODE."""
+
+    branch_types = (EvidentialBranch,)
+
+
+@ROI_HEADS_REGISTRY.register()
+class PrototypeEvidentialROIHeads(_OpenSetStandardROIHeads):
+    """Both sets of fields from one detector."""
+
+    branch_types = (PrototypeBranch, EvidentialBranch)
+
+
+@ROI_HEADS_REGISTRY.register()
+class PrototypeRes5ROIHeads(_OpenSetRes5ROIHeads):
+    """`PrototypeROIHeads` for C4 models."""
+
+    branch_types = (PrototypeBranch,)
+
+
+@ROI_HEADS_REGISTRY.register()
+class EvidentialRes5ROIHeads(_OpenSetRes5ROIHeads):
+    """`EvidentialROIHeads` for C4 models."""
+
+    branch_types = (EvidentialBranch,)
+
+
+@ROI_HEADS_REGISTRY.register()
+class PrototypeEvidentialRes5ROIHeads(_OpenSetRes5ROIHeads):
+    """`PrototypeEvidentialROIHeads` for C4 models."""
+
+    branch_types = (PrototypeBranch, EvidentialBranch)
