@@ -76,7 +76,7 @@ class Ledger:
         dataset_sha256: str,
         versions: Mapping,
     ) -> Ledger:
-        """Begin a run: write run.json. `pool`: keys of all training tiles; `plan`: labelled tiles of each round.
+        """Begin a run: write run.json. `pool`: all image keys; `plan`: labelled tiles a round.
 
         Raises LedgerError if there is a run already or the pool and the plan do not fit; OutputError.
         """
@@ -105,7 +105,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: str | Path) -> Ledger:
-        """The run in `folder`. Raises LedgerError (no run, another schema) or DataError (damaged run.json)."""
+        """The run in `folder`. Raises LedgerError (no run, other schema) or DataError (damaged run.json)."""
         folder = Path(folder)
         if not cls.exists(folder):
             raise LedgerError(f"{folder}: no run.json, so no run was started here; check the path of the run")

@@ -29,8 +29,8 @@ class RunLock:
     """`with RunLock(output_dir): ...`, or acquire() and release().
 
     A record lock (`fcntl.lockf`) on `folder/.lock`: free again the moment its process is gone, however it
-    went, and not kept alive by forked data-loading workers (a `flock` would be). The file names the holder and
-    stays in place, empty, after a release: removing it would let two processes lock two different files.
+    went, and not kept alive by forked data-loading workers (a `flock` would be). The file names the holder
+    and stays in place, empty, after a release: removing it would let two processes lock two different files.
     """
 
     def __init__(self, folder: str | Path):

@@ -39,7 +39,7 @@ class RoundSchedule:
     def plan(
         cls, *, total: int, init: int, query: int, num_queries: int, epochs: float, min_iters: int, batch: int
     ) -> RoundSchedule:
-        """The plan for a pool of `total` tiles: `init` first, then `query` more a round (methods section 1.7).
+        """Plan for a pool of `total` tiles: `init` first, then `query` more a round (methods section 1.7).
 
         The last query takes what is left of the pool, and no round is planned after it.
         iterations(r) = max(min_iters, ceil(epochs * labelled[r] / batch)).

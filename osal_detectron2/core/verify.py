@@ -15,8 +15,8 @@ def verify(folder: str | Path) -> list[str]:
     """The faults of the run in `folder`, one sentence each that begins with the file; [] for a sound run.
 
     Checked: the chain of hashes, every hashed file, rounds without a gap, selections disjoint, inside the
-    pool and within the plan, labels for exactly the selected tiles, states as committed. A hash chain shows that
-    nothing changed since the *next* commit; who changes the last round and recomputes its hash is not seen.
+    pool and within the plan, labels for exactly the selected tiles, states as committed. A hash chain shows
+    that nothing changed since the *next* commit; whoever rewrites the last round with its hash is not seen.
     """
     folder = Path(folder)
     try:

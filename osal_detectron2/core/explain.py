@@ -1,0 +1,59 @@
+"""Why a tile was queried, or was not: its scores and its place among the pool, round by round."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError, LedgerError
+from .ledger import INIT, Ledger, next_round
+
+
+def explain(folder: str | Path, key: str) -> str:
+    """Lines of text about tile `key`, from scores.npz, selection.json and commit.json of each round.
+
+    Raises LedgerError for a tile that the run does not know; DataError for a damaged scores.npz.
+    """
+    ledger = Ledger.open(folder)
+    if key not in set(ledger.header["pool"]):
+        near = difflib.get_close_matches(key, ledger.header["pool"], n=3, cutoff=0.4)
+        hint = f"; do you mean {' or '.join(near)}?" if near else ""
+        raise LedgerError(f"{ledger.folder}: no tile {key} in this run{hint}")
+    commits = {commit["round"]: commit for commit in ledger.commits()}
+    lines, round, last = [f"tile {key}"], None, next_round(ledger.last_committed)
+    while round != last:
+        round = next_round(round)
+        lines += _scores(ledger.round_dir(round) / "scores.npz", round, key)
+        selected = (selection := ledger.selection(round) or {}).get("selected", [])
+        if key in selected:
+            drawn = "drawn first" if round == INIT else "queried"
+            place = f"  round {round}: {drawn}, place {selected.index(key) + 1} of {len(selected)}"
+            reason = selection.get("reasons", {}).get(key)
+            lines.append(place + (f": {reason}" if reason else ""))
+            state = commits[round]["states"][key] if round in commits else "waits for its labels"
+            return "\n".join([*lines, f"  now: {state}"])
+    return "\n".join([*lines, "  now: in the pool, not selected so far"])
+
+
+def _scores(path: Path, round: str | int, key: str) -> list[str]:
+    """One line with every score of the tile and its place, the highest first, among the finite ones."""
+    if not path.is_file():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+        row = columns.pop("keys").tolist().index(key)
+    except (OSError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: is not a score file ({error}); restore it") from error
+    except ValueError:
+        return []  # selected earlier, so not scored any more
+    words = []
+    for name in sorted(columns.keys() - {"selected"}):
+        value, finite = float(columns[name][row]), columns[name][np.isfinite(columns[name])]
+        if np.isfinite(value):
+            words.append(f"{name} {value:.6g} ({int((finite > value).sum()) + 1} of {finite.size})")
+        else:
+            words.append(f"{name} not computed")
+    return [f"  round {round}: " + ", ".join(words)]

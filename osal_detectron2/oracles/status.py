@@ -1,0 +1,59 @@
+"""Where a run stands and what to type next, in a few lines of text."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from ..core.ledger import INIT, Ledger, next_round
+from .batch import batch_status
+
+
+def run_status(folder: str | Path) -> str:
+    """A summary of the run in `folder`. Raises LedgerError or DataError where it cannot be read."""
+    ledger = Ledger.open(folder)
+    header, commits = ledger.header, ledger.commits()
+    plan, last = header["plan"], commits[-1]["round"] if commits else None
+    states = Counter(state for commit in commits for state in commit["states"].values())
+    finished = last not in (None, INIT) and last >= len(plan) - 1
+    lines = [
+        f"run       {ledger.folder}",
+        f"strategy  {header['strategy']} (seed {header['seed']})",
+        f"known     {', '.join(header['known_classes'])}",
+        f"rounds    {_rounds(last)} of {len(plan)} finished; plan: {', '.join(map(str, plan))} labelled tiles",
+        f"tiles     {len(ledger.labelled_keys())} to train on, {len(ledger.pool_keys())} in the pool",
+        "labels    "
+        + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"),
+    ]
+    batch = None if finished else batch_status(folder)
+    if finished:
+        lines.append("awaited   nothing: the run is complete")
+    elif batch is None:
+        lines.append(f"awaited   training, up to the end of round {_running(last)}")
+    elif batch.complete:
+        lines.append(f"awaited   training: all labels of round {batch.round} are in")
+    else:
+        counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
+        lines.append(f"awaited   labels for round {batch.round}: {counts} (whole batch: {batch.hours:.1f} h)")
+        lines.append(f"          read {batch.query / 'README.txt'}")
+    return "\n".join([*lines, *_next_command(ledger.folder, finished, batch)])
+
+
+def _rounds(last: None | str | int) -> int:
+    return 0 if last in (None, INIT) else last + 1
+
+
+def _running(last: None | str | int) -> int:
+    following = next_round(last)
+    return 0 if following == INIT else following
+
+
+def _next_command(folder: Path, finished: bool, batch) -> list[str]:
+    run = shlex.quote(str(folder))
+    if finished:
+        return [f"next      python tools/al.py verify {run}"]
+    if batch is not None and not batch.complete:
+        return [f"next      python tools/al.py import {run} YOUR_FILE"]
+    config = shlex.quote(str(folder / "config.yaml")) if (folder / "config.yaml").is_file() else "YOUR_CONFIG"
+    return [f"next      python tools/train_al.py --config-file {config} --resume OUTPUT_DIR {run}"]
