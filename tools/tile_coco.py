@@ -1,0 +1,66 @@
+"""Cut the large images of a COCO data set into tiles for active learning."""
+
+import argparse
+import sys
+
+from osal_detectron2.core.errors import OSALError
+from osal_detectron2.data.tiling import CUT_RULES, EDGE_RULES, cut_file
+
+EXAMPLE = """example:
+  python tools/tile_coco.py --json consep/train.json --image-root consep/images \\
+      --out consep_tiles --tile 250
+writes consep_tiles/train.json and consep_tiles/images/*.png; run it again with test.json and the same --out.
+"""
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", required=True, help="COCO JSON of the large images")
+    parser.add_argument("--image-root", required=True, help="folder of the large images")
+    parser.add_argument("--out", required=True, help="folder for images/ and the JSON of the tiles")
+    parser.add_argument("--tile", type=int, default=250, help="side of a tile in pixels (default 250)")
+    parser.add_argument("--overlap", type=int, default=0, help="pixels that neighbours share (default 0)")
+    parser.add_argument(
+        "--edge",
+        choices=EDGE_RULES,
+        default="shift",
+        help="last tile of an image whose size is no multiple: moved inward, so that it overlaps its "
+        "neighbour (shift, default), padded with white (pad), or left out (drop)",
+    )
+    parser.add_argument(
+        "--cut-boxes",
+        choices=CUT_RULES,
+        default="center",
+        help="a box at a seam belongs to the tile with its centre (center, default), to each tile that shows "
+        "enough of it (visible), or to none unless uncut (whole); kept boxes are clipped",
+    )
+    parser.add_argument("--min-visible", type=float, default=0.3, help="for visible: fraction of the area")
+    args = parser.parse_args(argv)
+    try:
+        counts = cut_file(
+            args.json,
+            args.image_root,
+            args.out,
+            tile=args.tile,
+            overlap=args.overlap,
+            edge=args.edge,
+            rule=args.cut_boxes,
+            min_visible=args.min_visible,
+            progress=lambda done, total, name: print(f"[{done}/{total}] {name}", file=sys.stderr),
+        )
+    except OSALError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        "{images} images -> {tiles} tiles ({empty_tiles} without boxes); {boxes} boxes -> {tile_boxes}: "
+        "{cut} cut, {repeated} repeated in overlaps, {lost} in no tile; {written} files written".format_map(
+            counts
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
