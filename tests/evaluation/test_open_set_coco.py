@@ -332,5 +332,5 @@ def _evaluate_half(records, outputs, path):
 def test_two_processes_give_the_figures_of_one(tmp_path):
     records, outputs = random_case(3)
     path = tmp_path / "result.json"
-    launch(_evaluate_half, 2, dist_url="auto", args=(records, outputs, path))
+    launch(_evaluate_half, 2, dist_url=f"file://{tmp_path}/rendezvous", args=(records, outputs, path))
     assert json.loads(path.read_text()) == evaluate(records, outputs)

@@ -1,0 +1,189 @@
+"""The learning curve of a run, read back from its folder: what each round cost, found and scored."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..core.errors import DataError, LedgerError
+from ..core.labels import REJECTED, LabelFile, TileLabels
+from ..core.ledger import COMMIT_SCHEMA, INIT, RUN_SCHEMA, round_name
+from ..core.store import read_json, write_bytes
+
+METRICS_SCHEMA = "osal-metrics/1"
+
+
+def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) -> dict:
+    """Count what the oracle found in a query.
+
+    Returns {"tiles", "rejected_tiles", "known", "unknown", "per_class": {name: nuclei}}: tiles asked for and,
+    among them, tiles that were rejected (they bring no nuclei); nuclei of known and of all other classes.
+    """
+    known_classes = set(known_classes)
+    per_class = Counter(name for tile in tiles.values() for name in tile.classes)
+    known = sum(count for name, count in per_class.items() if name in known_classes)
+    return {
+        "tiles": len(tiles),
+        "rejected_tiles": sum(tile.state == REJECTED for tile in tiles.values()),
+        "known": known,
+        "unknown": per_class.total() - known,
+        "per_class": dict(sorted(per_class.items())),
+    }
+
+
+def read_header(run_folder: str | Path) -> dict:
+    """run.json of a run. Raises DataError if it is missing or damaged, LedgerError if it is not a run's."""
+    path = Path(run_folder) / "run.json"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the OUTPUT_DIR of an active-learning run")
+    header = _read(path, schema=RUN_SCHEMA)
+    for key in ("strategy", "seed", "known_classes", "pool", "config"):
+        if key not in header:
+            raise LedgerError(f'{path}: key "{key}" is missing; restore the file from a copy')
+    return header
+
+
+def read_curve(run_folder: str | Path) -> list[dict]:
+    """One row a round that was evaluated or committed, in order; None where a figure does not exist.
+
+    The detector of round r is trained on everything labelled before query r, so a row holds, side by side:
+
+    - round; labelled_tiles, labelled_fraction (of the training tiles), nuclei_annotated (known and unknown,
+      the initial set included): what this round's detector was trained on;
+    - mAP50, AP, A-OSE, unknown_detected_fraction and AP50-<class> of that detector on the test set;
+    - queried_tiles, rejected_tiles, known_queried, unknown_queried (nuclei), purity: this round's query.
+      purity = known / (known + unknown), None if the query holds no nucleus;
+    - cumulative_known, cumulative_unknown, recall: all queries up to and including this one, without the
+      initial set (methods section 6 row 15); labelled_fraction_after_query is their place on the x axis.
+      recall = cumulative_known / known nuclei in the pool at the start, None if nobody knows those: the
+      config in run.json has "train_nuclei": {"known": nuclei in all training tiles} only where labels are;
+    - seconds_<step> for every step in the round's timing.json.
+
+    Only committed queries count: labels without a commit.json may still change. Raises DataError or
+    LedgerError, naming the file, for a folder that is no run or a file that is damaged.
+    """
+    run_folder = Path(run_folder)
+    header = read_header(run_folder)
+    known_classes, pool_size = header["known_classes"], len(header["pool"])
+    initial = _committed_query(run_folder / "rounds" / round_name(INIT), known_classes)
+    if initial is None:
+        return []
+
+    pool_known = (header["config"].get("train_nuclei") or {}).get("known")
+    if pool_known is not None:
+        pool_known -= initial["known"]
+    labelled = initial["tiles"] - initial["rejected_tiles"]
+    annotated = initial["known"] + initial["unknown"]
+    cumulative_known = cumulative_unknown = 0
+    rows = []
+    for number, folder in _round_folders(run_folder):
+        metrics = _metrics(folder)
+        query = _committed_query(folder, known_classes)
+        if metrics is None and query is None:
+            continue
+        row = {"round": number}
+        row["labelled_tiles"] = labelled
+        row["labelled_fraction"] = _ratio(labelled, pool_size)
+        row["nuclei_annotated"] = annotated
+        row |= _scores(metrics or {}, known_classes)
+        row |= dict.fromkeys(
+            ("queried_tiles", "rejected_tiles", "known_queried", "unknown_queried", "purity")
+        )
+        row |= dict.fromkeys(
+            ("cumulative_known", "cumulative_unknown", "recall", "labelled_fraction_after_query")
+        )
+        if query is not None:
+            known, unknown = query["known"], query["unknown"]
+            labelled += query["tiles"] - query["rejected_tiles"]
+            annotated += known + unknown
+            cumulative_known += known
+            cumulative_unknown += unknown
+            row["queried_tiles"], row["rejected_tiles"] = query["tiles"], query["rejected_tiles"]
+            row["known_queried"], row["unknown_queried"] = known, unknown
+            row["purity"] = _ratio(known, known + unknown)
+            row["cumulative_known"], row["cumulative_unknown"] = cumulative_known, cumulative_unknown
+            row["recall"] = None if pool_known is None else _ratio(cumulative_known, pool_known)
+            row["labelled_fraction_after_query"] = _ratio(labelled, pool_size)
+        row |= _seconds(folder)
+        rows.append(row)
+    return rows
+
+
+def aulc(rows: Sequence[Mapping], x: str = "labelled_fraction", y: str = "mAP50") -> float | None:
+    """Area under the learning curve, divided by the x range: the mean of `y` along `x`, in units of `y`.
+
+    Trapezoids between the rows that have both figures. A single point gives its value, none gives None. Only
+    runs that cover the same x range can be compared by it.
+    """
+    points = sorted((row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None)
+    if not points:
+        return None
+    span = points[-1][0] - points[0][0]
+    if span == 0:
+        return sum(value for _, value in points) / len(points)
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, points[1:]))
+    return area / span
+
+
+def write_csv(rows: Sequence[Mapping], path: str | Path) -> None:
+    """Write rows as CSV (UTF-8, comma, empty cell for None), whole or not at all. Raises OutputError."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def _read(path: Path, *, schema: str) -> dict:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        raise LedgerError(
+            f'{path}: not a file of schema "{schema}"; restore it, or use the version that wrote it'
+        )
+    return content
+
+
+def _round_folders(run_folder: Path) -> list[tuple[int, Path]]:
+    folders = (run_folder / "rounds").iterdir()
+    return sorted((int(path.name), path) for path in folders if path.name.isdecimal() and path.is_dir())
+
+
+def _committed_query(folder: Path, known_classes: list[str]) -> dict | None:
+    """`query_counts` of a committed round, or None if it has no commit yet."""
+    if not (folder / "commit.json").is_file():
+        return None
+    commit = _read(folder / "commit.json", schema=COMMIT_SCHEMA)
+    # The last round is committed without a query: trained, evaluated, budget spent.
+    tiles = LabelFile.read(folder / "labels.json").tiles if commit.get("selected") else {}
+    return query_counts(tiles, known_classes)
+
+
+def _metrics(folder: Path) -> dict | None:
+    path = folder / "metrics.json"
+    return _read(path, schema=METRICS_SCHEMA) if path.is_file() else None
+
+
+def _scores(metrics: dict, known_classes: list[str]) -> dict:
+    bbox, open_set = metrics.get("bbox", {}), metrics.get("open_set", {})
+    scores = {name: _finite(bbox.get(name)) for name in ("mAP50", "AP")}
+    scores |= {name: _finite(open_set.get(name)) for name in ("A-OSE", "unknown_detected_fraction")}
+    return scores | {f"AP50-{name}": _finite(bbox.get(f"AP50-{name}")) for name in known_classes}
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    path = folder / "timing.json"
+    times = read_json(path) if path.is_file() else {}
+    return {f"seconds_{step}": float(value) for step, value in sorted(times.items())}
+
+
+def _finite(value):
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
