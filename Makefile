@@ -1,0 +1,46 @@
+# `make` lists the targets. PYTHON: the interpreter, or its version as in PYTHON=3.12.
+PYTHON ?= python3
+VERSION := $(filter 3.%,$(PYTHON))
+ifneq ($(VERSION),)
+override PYTHON := python$(VERSION)
+endif
+TARGET ?= $(or $(VERSION),$(PYTHON))
+TORCH ?= yes
+VENV_PYTHON := .venv/bin/python
+# Two pytest workers, one torch thread each: two cores are what a CI machine has.
+PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data demo test test-slow lint format bundle clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: ## make or complete .venv (6 GB; PYTHON=python3.12 chooses the interpreter)
+	@$(PYTHON) tools/setup_environment.py
+
+data: setup ## draw the synthetic data set into datasets/synthetic
+	@$(VENV_PYTHON) tools/make_synthetic.py --out datasets/synthetic --tiles 300 --seed 0
+
+demo: data ## a whole active learning run on the synthetic data, on a CPU; again: goes on where it stopped
+	@$(VENV_PYTHON) tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
+
+test: setup ## all tests but the slow ones and those for a GPU (ARGS="-k name" chooses)
+	@$(PYTEST) -m "not slow and not gpu" $(ARGS)
+
+test-slow: setup ## the tests that take minutes
+	@$(PYTEST) -m "slow and not gpu" $(ARGS)
+
+lint: setup ## ruff's rules and format
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+
+format: setup ## mend what ruff can mend
+	@$(VENV_PYTHON) -m ruff check --fix .
+	@$(VENV_PYTHON) -m ruff format .
+
+bundle: ## wheels for a machine without a network (PYTHON=3.12 TORCH=no HAVE=pip-freeze.txt)
+	@$(or $(wildcard $(VENV_PYTHON)),python3) tools/bundle.py --target $(TARGET) --torch $(TORCH) $(if $(HAVE),--have $(HAVE))
+
+clean: ## remove .venv, the bundle and caches; datasets/ and output/ stay
+	rm -rf .venv bundle build *.egg-info .pytest_cache .ruff_cache .hypothesis
