@@ -87,14 +87,16 @@ def anchor_findings(data: dict, json_file: str, settings: DetectorSettings) -> l
 
 def detector_settings(config_file: str) -> DetectorSettings:
     """The settings of a Detectron2 config file (with the keys of osal_detectron2). Raises ConfigError."""
-    try:
-        from detectron2.config import get_cfg
+    from osal_detectron2 import require_detectron2
 
-        from osal_detectron2.config import add_osal_config
+    try:
+        require_detectron2()
     except ImportError as error:
-        raise ConfigError(
-            f"--config-file needs Detectron2 ({error}); install it or leave the option out"
-        ) from None
+        raise ConfigError(f"--config-file cannot be read; leave it out, or:\n{error}") from None
+    from detectron2.config import get_cfg
+
+    from osal_detectron2.config import add_osal_config
+
     cfg = get_cfg()
     add_osal_config(cfg)
     try:

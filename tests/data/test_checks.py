@@ -1,0 +1,373 @@
+"""Every finding of the data-set check, each set off by one fault in a miniature data set."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osal_detectron2.core.errors import ConfigError, DataError
+from osal_detectron2.data.checks import check_dataset
+from osal_detectron2.data.coco_file import ERROR, INFO, WARNING
+from osal_detectron2.data.detector_fit import (
+    DetectorSettings,
+    best_anchor_iou,
+    box_sizes_after_resize,
+    detector_settings,
+)
+
+ROOT = Path(__file__).parents[2]
+KNOWN = ["tumor", "lymphocyte"]
+
+
+class MiniatureSet:
+    """Two sets of three noise tiles of 60x40 px with one box of each class; tests break it, then `check`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        noise = np.random.default_rng(1)
+        self.train, self.test = (self._coco(split) for split in ("train", "test"))
+        for data in (self.train, self.test):
+            for image in data["images"]:
+                self.draw(image["file_name"], noise.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+    @staticmethod
+    def _coco(split: str) -> dict:
+        names = ["tumor", "stroma", "lymphocyte"]
+        images = [
+            {"id": n, "file_name": f"{split}{n}.png", "width": 60, "height": 40, "group": f"{split}-slide"}
+            for n in (1, 2, 3)
+        ]
+        annotations = [
+            {"id": n, "image_id": n, "category_id": n, "bbox": [5.0 + n, 5.0, 10.0, 12.0]} for n in (1, 2, 3)
+        ]
+        categories = [{"id": n, "name": name} for n, name in enumerate(names, 1)]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def draw(self, name: str, pixels: np.ndarray) -> None:
+        Image.fromarray(pixels).save(self.folder / name)
+
+    def pixels(self, name: str) -> np.ndarray:
+        return np.asarray(Image.open(self.folder / name))
+
+    def arguments(self) -> list[str]:
+        for split in ("train", "test"):
+            (self.folder / f"{split}.json").write_text(json.dumps(getattr(self, split)))
+        return [
+            "--json", f"{self.folder}/train.json", "--image-root", str(self.folder), "--known", *KNOWN,
+            "--other-json", f"{self.folder}/test.json",
+        ]  # fmt: skip
+
+    def check(self, known=KNOWN, **options):
+        self.arguments()
+        return check_dataset(
+            f"{self.folder}/train.json",
+            str(self.folder),
+            known,
+            other_json=f"{self.folder}/test.json",
+            **options,
+        )
+
+
+@pytest.fixture
+def mini(tmp_path):
+    return MiniatureSet(tmp_path)
+
+
+def serious(findings) -> list[tuple[str, str]]:
+    return [(finding.level, finding.check) for finding in findings if finding.level != INFO]
+
+
+def test_a_clean_set_has_nothing_but_its_table(mini):
+    findings = mini.check()
+    assert {(finding.level, finding.check) for finding in findings} == {(INFO, "class-count")}
+    assert [finding.message.split(": ", 1)[1] for finding in findings][:3] == [
+        "known class tumor: 1 boxes in 1 images",
+        "known class lymphocyte: 1 boxes in 1 images",
+        "unknown class stroma: 1 boxes in 1 images",
+    ]
+
+
+def box(*values):
+    return lambda mini: mini.train["annotations"][0].update(bbox=list(values))
+
+
+def entry(key, row, **changes):
+    return lambda mini: mini.train[key][row].update(changes)
+
+
+def cut_file_short(mini):
+    path = mini.folder / "train2.png"
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def share_group(mini):
+    mini.test["images"][1]["group"] = "train-slide"
+
+
+def share_image(mini):
+    mini.test["images"][1]["file_name"] = "train2.png"
+
+
+def copy_pixels(source, target):
+    return lambda mini: mini.draw(target, mini.pixels(source))
+
+
+def shrink_to_fractions(mini):
+    for annotation in mini.train["annotations"]:
+        annotation["bbox"] = [0.1, 0.1, 0.4, 0.4]
+
+
+def relabel(split, old, new):
+    def fault(mini):
+        for annotation in getattr(mini, split)["annotations"]:
+            if annotation["category_id"] == old:
+                annotation["category_id"] = new
+
+    return fault
+
+
+def crowd_with_known(mini):
+    mini.train["annotations"] += [
+        {"id": 10 + n, "image_id": 1, "category_id": 1, "bbox": [n, 20, 8, 9]} for n in range(40)
+    ]
+
+
+def repeat_box(mini):
+    mini.train["annotations"].append({**mini.train["annotations"][0], "id": 9, "category_id": 2})
+
+
+def remove_boxes(mini):
+    mini.train["annotations"] = []
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "words"),
+    [
+        (
+            lambda mini: (mini.folder / "train2.png").unlink(),
+            [(ERROR, "image-missing")],
+            "train2.png: no such",
+        ),
+        (cut_file_short, [(ERROR, "image-damaged")], "train2.png: cannot be decoded"),
+        (entry("images", 0, width=61), [(ERROR, "image-size")], "is 60x40, the JSON says 61x40"),
+        (entry("images", 0, width=None), [(ERROR, "image-size")], "train1.png) has width None"),
+        (entry("images", 0, file_name="train2.png"), [(ERROR, "image-name")], "repeats file_name"),
+        (entry("images", 0, id=2), [(ERROR, "image-id"), (ERROR, "annotation-image")], "repeats image id 2"),
+        (entry("annotations", 0, id=2), [(ERROR, "annotation-id")], "repeats annotation id 2"),
+        (entry("annotations", 0, category_id=8), [(ERROR, "annotation-category")], "category_id 8"),
+        (entry("annotations", 0, image_id=8), [(ERROR, "annotation-image")], "image_id 8"),
+        (box(60, 5, 4, 4), [(ERROR, "box-outside")], "annotation 1 of train1.png"),
+        (box(55, 5, 10, 10), [(WARNING, "box-past-border")], "1 of 3 boxes reach past"),
+        (box(5, 5, 0, 10), [(ERROR, "box-zero")], "annotation 1 of train1.png"),
+        (box(5, 5, -2, 10), [(ERROR, "box-negative")], "annotation 1 of train1.png"),
+        (box(5, float("nan"), 2, 10), [(ERROR, "box-nan")], "annotation 1 of train1.png"),
+        (box("5", 5, 2, 10), [(ERROR, "box-form")], "annotation 1 of train1.png"),
+        (shrink_to_fractions, [(ERROR, "box-unit")], "no box coordinate is above 1"),
+        (repeat_box, [(WARNING, "box-repeated")], "first annotation 9"),
+        (entry("annotations", 0, id=0), [(WARNING, "annotation-zero")], "COCOeval"),
+        (entry("categories", 0, name="tumour"), [(ERROR, "known-typo")], "did you mean 'tumour'?"),
+        (
+            relabel("train", 1, 3),
+            [(ERROR, "known-absent")],
+            "tumor: 0 boxes in 0 images; it cannot be learnt",
+        ),
+        (relabel("test", 1, 3), [(WARNING, "known-absent")], "test.json: known class tumor: 0 boxes"),
+        (
+            relabel("train", 2, 1),
+            [(WARNING, "unknown-class-absent"), (WARNING, "unknown-absent")],
+            "no unknown nucleus",
+        ),
+        (crowd_with_known, [(WARNING, "unknown-rare")], "only 2.3 % of the boxes"),
+        (
+            remove_boxes,
+            [(ERROR, "known-absent")] * 2 + [(WARNING, "unknown-class-absent"), (ERROR, "no-boxes")],
+            "no box at all",
+        ),
+        (share_group, [(ERROR, "leak-group")], "1 groups are in both"),
+        (share_image, [(ERROR, "leak-image"), (ERROR, "leak-content")], "first"),
+        (copy_pixels("train2.png", "test3.png"), [(ERROR, "leak-content")], "train2.png of"),
+        (
+            copy_pixels("train2.png", "train3.png"),
+            [(WARNING, "image-repeated")],
+            "train3.png has the same pixels",
+        ),
+    ],
+)
+def test_one_fault_one_finding(mini, fault, expected, words):
+    fault(mini)
+    findings = mini.check()
+    assert serious(findings) == expected
+    assert any(words in str(finding) for finding in findings)
+    assert all(finding.remedy for finding in findings if finding.level != INFO)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"), [([], (ERROR, "known-empty")), (["tumor"] * 2, (ERROR, "known-duplicate"))]
+)
+def test_unusable_known_classes(mini, known, expected):
+    assert set(serious(mini.check(known=known))) == {expected}
+
+
+def test_every_fault_is_listed_not_only_the_first(mini):
+    for annotation in mini.train["annotations"]:
+        annotation["bbox"] = [1, 1, 0, 0]
+    mini.test["annotations"][2]["bbox"] = [1, 1]
+    findings = mini.check()
+    assert serious(findings) == [(ERROR, "box-zero")] * 3 + [(ERROR, "box-form")]
+    assert sum(finding.check == "stopped" for finding in findings) == 2
+
+
+def test_information_that_is_no_fault(mini):
+    mini.train["annotations"][0]["image_id"] = 2
+    for image in mini.test["images"]:
+        del image["group"]
+    glass = np.full((40, 60, 3), 240, dtype=np.uint8)
+    mini.draw("train1.png", glass)
+    mini.draw("test1.png", glass)  # two tiles of bare glass are no leakage
+    findings = mini.check()
+    assert serious(findings) == []
+    info = {finding.check: str(finding) for finding in findings if finding.check != "class-count"}
+    assert set(info) == {"tile-empty", "group-absent"}
+    assert (
+        "train.json: 1 of 3 images have no box" in info["tile-empty"] and "test.json" in info["group-absent"]
+    )
+
+
+def test_equal_names_in_different_folders_are_no_leakage(mini, tmp_path):
+    (tmp_path / "other").mkdir()
+    for image in mini.test["images"]:
+        (tmp_path / image["file_name"]).rename(
+            tmp_path / "other" / image["file_name"].replace("test", "train")
+        )
+        image["file_name"] = image["file_name"].replace("test", "train")
+    assert serious(mini.check(other_root=str(tmp_path / "other"))) == []
+
+
+def test_detection_limit_counts_nuclei_not_crowd_regions(mini):
+    mini.train["annotations"] += [
+        {"id": 10 + n, "image_id": 2, "category_id": 2, "bbox": [n, 20, 8, 9]} for n in range(5)
+    ]
+    assert serious(mini.check(settings=DetectorSettings(detection_limit=6))) == []
+    (finding,) = [f for f in mini.check(settings=DetectorSettings(detection_limit=5)) if f.level != INFO]
+    assert finding.check == "detection-limit" and "most train2.png with 6" in str(finding)
+    mini.train["annotations"][-1]["iscrowd"] = 1
+    assert serious(mini.check(settings=DetectorSettings(detection_limit=5))) == []
+
+
+def test_box_sizes_follow_detectron2s_resize(mini):
+    box_size = np.array([10, 12])
+    assert (box_sizes_after_resize(mini.train, 0, 1333) == box_size).all()
+    assert (box_sizes_after_resize(mini.train, 80, 1333) == 2 * box_size).all()  # shorter side 40 -> 80
+    assert np.allclose(box_sizes_after_resize(mini.train, 800, 300), 5 * box_size)  # longer side 60 -> 300
+
+
+def test_anchor_iou_by_hand():
+    sizes = np.array([[10.0, 10.0], [20.0, 5.0], [30.0, 30.0]])
+    # Anchors 10x10 and, of the same area with height twice the width, 7.07x14.14.
+    assert best_anchor_iou(sizes[[0]], [10], [1]) == pytest.approx(1)
+    assert best_anchor_iou(sizes[[1]], [10], [1]) == pytest.approx(50 / 150)
+    assert best_anchor_iou(sizes[[2]], [10], [1, 2]) == pytest.approx(100 / 900)
+    assert best_anchor_iou(np.array([[5.0, 10.0]]), [50**0.5], [2]) == pytest.approx(1)
+    assert best_anchor_iou(sizes[[0]], [10, 32], [1, 2]) == pytest.approx(1)
+
+
+def test_anchors_that_miss_the_nuclei(mini):
+    settings = DetectorSettings(anchor_sizes=(32, 64), anchor_ratios=(0.5, 1, 2))
+    (finding,) = [f for f in mini.check(settings=settings) if f.level != INFO and "train.json" in f.message]
+    assert (finding.level, finding.check) == (WARNING, "anchor-fit")
+    assert "100 % of the boxes" in finding.message and "side 11 (5-95 %: 11-11) px" in finding.message
+    enlarged = DetectorSettings(anchor_sizes=(32, 64), anchor_ratios=(0.5, 1, 2), min_size=120, max_size=1333)
+    findings = mini.check(settings=enlarged)
+    assert serious(findings) == [] and "anchor-fit" in {finding.check for finding in findings}
+
+
+def test_detector_settings_come_from_the_config(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: [[8], [16, 24]]\nINPUT:\n  MIN_SIZE_TEST: 500\n"
+        "TEST:\n  DETECTIONS_PER_IMAGE: 300\n"
+    )
+    assert detector_settings(str(path)) == DetectorSettings(
+        detection_limit=300,
+        anchor_sizes=(8, 16, 24),
+        anchor_ratios=(0.5, 1.0, 2.0),
+        min_size=500,
+        max_size=1333,
+    )
+    path.write_text("MODEL:\n  ANCHORS: [8]\n")
+    with pytest.raises(ConfigError, match="mine.yaml: not a usable config.*ANCHORS"):
+        detector_settings(str(path))
+
+
+def test_a_json_that_cannot_be_parsed_is_an_error(mini):
+    mini.arguments()
+    (mini.folder / "train.json").write_text('{"images": [')
+    with pytest.raises(DataError, match="truncated"):
+        check_dataset(f"{mini.folder}/train.json", str(mini.folder), KNOWN)
+
+
+def tool():
+    spec = importlib.util.spec_from_file_location("check_dataset_tool", ROOT / "tools" / "check_dataset.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_tool_prints_errors_first_and_exits_1(mini, capsys):
+    mini.train["annotations"][1]["bbox"] = [55, 5, 10, 10]
+    assert tool()(mini.arguments()) == 0
+    assert "WARNING box-past-border" in capsys.readouterr().out
+    mini.train["annotations"][0]["bbox"] = [60, 5, 4, 4]
+    report = mini.folder / "report.json"
+    assert tool()([*mini.arguments(), "--json-report", str(report)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ERROR   box-outside") and lines[1].startswith("WARNING box-past-border")
+    assert lines[-1] == "1 errors, 1 warnings"
+    findings = json.loads(report.read_text())["findings"]
+    assert {"level", "check", "message", "remedy"} == set(findings[0]) and findings[0]["level"] == ERROR
+
+
+def test_tool_shortens_long_lists_and_reports_a_missing_file(mini, capsys):
+    mini.train["annotations"] = [
+        {**mini.train["annotations"][0], "id": n, "bbox": [0, 0, 0, 0]} for n in range(12)
+    ]
+    assert tool()([*mini.arguments(), "--max-lines", "2"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("box-zero") == 3 and "and 10 more" in out and "12 errors" in out
+    arguments = mini.arguments()
+    arguments[1] = str(mini.folder / "absent.json")
+    assert tool()(arguments) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+WITHOUT = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "detectron2", "cv2", "pycocotools"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.path.insert(0, sys.argv[1])
+tool, sys.argv = sys.argv[2], sys.argv[2:]
+runpy.run_path(tool, run_name="__main__")
+"""
+
+
+def test_without_a_config_torch_and_detectron2_are_not_needed(mini):
+    command = [sys.executable, "-c", WITHOUT, str(ROOT), str(ROOT / "tools" / "check_dataset.py")]
+    command += mini.arguments()
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "0 errors, 0 warnings" in result.stdout
+    config = mini.folder / "mine.yaml"
+    config.write_text("TEST:\n  DETECTIONS_PER_IMAGE: 300\n")
+    result = subprocess.run([*command, "--config-file", str(config)], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: --config-file cannot be read; leave it out")

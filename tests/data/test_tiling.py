@@ -1,0 +1,290 @@
+"""Cutting images into tiles: which boxes go where, and the way back to the parent."""
+
+import importlib.util
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from osal_detectron2.core.errors import DataError, OutputError
+from osal_detectron2.data.coco_file import coco_findings
+from osal_detectron2.data.tiling import (
+    CUT_RULES,
+    EDGE_RULES,
+    boxes_in_window,
+    cut_file,
+    tile_coco,
+    tile_starts,
+    tile_windows,
+    to_parent,
+)
+
+ROOT = Path(__file__).parents[2]
+CONSEP = Path(os.environ.get("OSAL_SHARED", ROOT.parent / "shared")) / "data" / "consep"
+
+
+def parents(boxes, width=100, height=60, name="slide/p.png", **image) -> dict:
+    return {
+        "images": [{"id": 5, "file_name": name, "width": width, "height": height, **image}],
+        "annotations": [
+            {"id": row, "image_id": 5, "category_id": 1, "bbox": list(box)}
+            for row, box in enumerate(boxes, 1)
+        ],
+        "categories": [{"id": 1, "name": "tumor"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [
+        ((1000, 250), [0, 250, 500, 750]),
+        ((1000, 250, 50), [0, 200, 400, 600, 750]),
+        ((600, 250), [0, 250, 350]),
+        ((600, 250, 0, "pad"), [0, 250, 500]),
+        ((600, 250, 0, "drop"), [0, 250]),
+        ((100, 250), [0]),
+        ((100, 250, 0, "pad"), [0]),
+        ((100, 250, 0, "drop"), []),
+        ((251, 250, 200), [0, 1]),
+    ],
+)
+def test_tile_starts(arguments, starts):
+    assert tile_starts(*arguments) == starts
+
+
+@pytest.mark.parametrize("arguments", [(100, 0), (100, 10, 10), (100, 10, -1), (100, 10, 0, "mirror")])
+def test_tile_starts_refuses(arguments):
+    with pytest.raises(DataError):
+        tile_starts(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("center", {0: [10, 10, 8, 8], 1: [42, 5, 8, 10]}),
+        ("visible", {0: [10, 10, 8, 8], 1: [42, 5, 8, 10], 2: [46, 20, 4, 10]}),
+        ("whole", {0: [10, 10, 8, 8]}),
+    ],
+)
+def test_rules_for_cut_boxes(rule, expected):
+    # Window x 0..50. Shown: all, 8 of 12 columns, 4 of 12, 1 of 12.
+    boxes = np.array([[10, 10, 8, 8], [42, 5, 12, 10], [46, 20, 12, 10], [49, 30, 12, 10]], dtype=float)
+    kept, inside = boxes_in_window(boxes, np.zeros(4, dtype=bool), (0, 0, 50, 60), rule, min_visible=0.3)
+    assert dict(zip(kept.tolist(), inside.tolist())) == expected
+
+
+def test_a_center_on_the_seam_belongs_to_the_right_tile_only():
+    box, crowd = np.array([[45.0, 5, 10, 10]]), np.array([False])
+    assert len(boxes_in_window(box, crowd, (0, 0, 50, 60))[0]) == 0
+    kept, inside = boxes_in_window(box, crowd, (50, 0, 50, 60))
+    assert inside.tolist() == [[0, 5, 5, 10]]
+
+
+def test_crowd_regions_stay_in_every_tile_they_touch():
+    data = parents([[40, 0, 60, 20]], height=50)
+    data["annotations"][0]["iscrowd"] = 1
+    tiles, _ = tile_coco(data, tile=50)
+    assert [entry["bbox"] for entry in tiles["annotations"]] == [[40, 0, 10, 20], [0, 0, 50, 20]]
+    assert all(entry["iscrowd"] == 1 for entry in tiles["annotations"])
+
+
+def test_tile_entries():
+    data = parents([[45, 52, 10, 8]], group="patient-1")
+    data["annotations"][0]["area"] = 60
+    tiles, counts = tile_coco(data, tile=50)
+    assert [image["file_name"] for image in tiles["images"]] == [
+        "p_x000000_y000000.png",
+        "p_x000050_y000000.png",
+        "p_x000000_y000010.png",
+        "p_x000050_y000010.png",
+    ]
+    assert tiles["images"][3]["origin"] == {
+        "parent": "slide/p.png", "x": 50, "y": 10, "width": 50, "height": 50,
+    }  # fmt: skip
+    assert {image["group"] for image in tiles["images"]} == {"patient-1"}
+    (entry,) = tiles["annotations"]
+    assert (entry["image_id"], entry["bbox"], entry["area"], entry["parent_id"]) == (4, [0, 42, 5, 8], 30, 1)
+    assert counts == {
+        "images": 1, "tiles": 4, "empty_tiles": 3, "boxes": 1, "tile_boxes": 1, "cut": 1,
+        "repeated": 0, "lost": 0,
+    }  # fmt: skip
+
+
+def test_group_defaults_to_the_parent():
+    assert tile_coco(parents([]), tile=50)[0]["images"][0]["group"] == "slide/p.png"
+
+
+def test_edges_say_what_becomes_of_the_rest():
+    boxes = [
+        [2, 2, 4, 4],
+        [2, 54, 4, 4],
+        [2, 42, 4, 4],
+    ]  # y: first tile, last 10 rows, in the shifted overlap
+    shift, pad, drop = (tile_coco(parents(boxes, width=50), tile=50, edge=edge) for edge in EDGE_RULES)
+    assert [(image["height"], image["origin"]["y"]) for image in shift[0]["images"]] == [(50, 0), (50, 10)]
+    assert (shift[1]["repeated"], shift[1]["lost"]) == (1, 0)
+    assert [(image["height"], image["origin"]["height"]) for image in pad[0]["images"]] == [
+        (50, 50),
+        (50, 10),
+    ]
+    assert (pad[1]["repeated"], pad[1]["lost"]) == (0, 0)
+    assert len(drop[0]["images"]) == 1 and (drop[1]["repeated"], drop[1]["lost"]) == (0, 1)
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "b/1.png"), ("1.png", "1.jpg"), ("s.png", "S.png")])
+def test_equal_stems_are_refused(names):
+    data = parents([])
+    data["images"] = [{**data["images"][0], "id": row, "file_name": name} for row, name in enumerate(names)]
+    with pytest.raises(DataError, match="same stem"):
+        tile_coco(data, tile=50)
+
+
+@st.composite
+def plans(draw):
+    width, height = draw(st.integers(1, 120)), draw(st.integers(1, 120))
+    tile = draw(st.integers(4, 60))
+    side = st.floats(0.01, 60, allow_nan=False)
+    place = st.floats(-5, 119, allow_nan=False)
+    boxes = draw(st.lists(st.tuples(place, place, side, side), max_size=12))
+    boxes = [(x, y, w, h) for x, y, w, h in boxes if x < width - 0.01 and y < height - 0.01]
+    boxes = [box for box in boxes if box[0] + box[2] > 0.01 and box[1] + box[3] > 0.01]
+    return width, height, tile, draw(st.integers(0, tile - 1)), boxes
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.sampled_from(EDGE_RULES), st.sampled_from(CUT_RULES))
+def test_tiles_lead_back_to_their_parent(plan, edge, rule):
+    width, height, tile, overlap, boxes = plan
+    data = parents(boxes, width, height)
+    tiles, counts = tile_coco(data, tile=tile, overlap=overlap, edge=edge, rule=rule)
+    assert coco_findings(tiles, "tiles.json") == []  # in particular: every box inside its tile, none flat
+    images = {image["id"]: image for image in tiles["images"]}
+    originals = {entry["id"]: entry["bbox"] for entry in data["annotations"]}
+    for entry in tiles["annotations"]:
+        (x, y, w, h), (px, py, pw, ph) = (
+            to_parent([entry["bbox"]], images[entry["image_id"]]["origin"])[0],
+            (originals[entry["parent_id"]]),
+        )
+        assert x >= px - 1e-9 and y >= py - 1e-9 and x + w <= px + pw + 1e-9 and y + h <= py + ph + 1e-9
+        if rule == "visible":
+            inside = (min(px + pw, width) - max(px, 0)) * (min(py + ph, height) - max(py, 0))
+            assert w * h >= 0.3 * inside - 1e-6
+    assert counts["tile_boxes"] == counts["boxes"] + counts["repeated"] - counts["lost"]
+    if rule == "center" and edge != "drop":
+        assert counts["lost"] == 0
+        if edge == "pad" and overlap == 0:
+            assert counts["repeated"] == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.data())
+def test_windows_cover_every_pixel(width, height, tile, data):
+    overlap = data.draw(st.integers(0, tile - 1))
+    for edge in ("shift", "pad"):
+        seen = np.zeros((height, width), dtype=int)
+        for x, y, w, h in tile_windows(width, height, tile, overlap, edge):
+            assert 0 < w <= tile and 0 < h <= tile and x + w <= width and y + h <= height
+            seen[y : y + h, x : x + w] += 1
+        assert seen.all()
+        if edge == "pad" and overlap == 0:
+            assert seen.max() == 1
+
+
+@pytest.fixture
+def source(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+    (tmp_path / "in" / "slide").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "in" / "slide" / "p.png")
+    (tmp_path / "in" / "train.json").write_text(json.dumps(parents([[45, 52, 10, 8]])))
+    return tmp_path, pixels
+
+
+def tool():
+    spec = importlib.util.spec_from_file_location("tile_coco_tool", ROOT / "tools" / "tile_coco.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys):
+    folder, pixels = source
+    arguments = [
+        "--json",
+        f"{folder}/in/train.json",
+        "--image-root",
+        f"{folder}/in",
+        "--out",
+        f"{folder}/out",
+    ]
+    arguments += ["--tile", "40", "--edge", "pad"]
+    assert tool()(arguments) == 0
+    assert "1 images -> 6 tiles (5 without boxes); 1 boxes -> 1: 0 cut" in capsys.readouterr().out
+    data = json.loads((folder / "out" / "train.json").read_text())
+    for image in data["images"]:
+        tile = np.asarray(Image.open(folder / "out" / "images" / image["file_name"]))
+        assert tile.shape == (40, 40, 3)
+        origin = image["origin"]
+        w, h = origin["width"], origin["height"]
+        part = pixels[origin["y"] : origin["y"] + h, origin["x"] : origin["x"] + w]
+        assert (tile[:h, :w] == part).all() and (tile[h:] == 255).all() and (tile[:, w:] == 255).all()
+    (folder / "out" / "images" / data["images"][0]["file_name"]).write_bytes(b"half")
+    assert tool()(arguments) == 0
+    assert "; 1 files written" in capsys.readouterr().out  # only the damaged one
+    before = (folder / "out" / "train.json").read_bytes()
+    assert tool()([*arguments, "--cut-boxes", "whole"]) == 1
+    assert "made from other input or options" in capsys.readouterr().err
+    assert (folder / "out" / "train.json").read_bytes() == before
+
+
+def test_output_never_replaces_its_own_input(source):
+    folder, _ = source
+    before = (folder / "in" / "train.json").read_bytes()
+    with pytest.raises(OutputError):
+        cut_file(str(folder / "in" / "train.json"), str(folder / "in"), str(folder / "in"), tile=50)
+    assert (folder / "in" / "train.json").read_bytes() == before
+
+
+def test_bad_images_are_named_and_no_json_is_left(source):
+    folder, _ = source
+    path = folder / "in" / "slide" / "p.png"
+    whole = path.read_bytes()
+    arguments = str(folder / "in" / "train.json"), str(folder / "in"), str(folder / "out")
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="p.png: cannot be decoded"):
+        cut_file(*arguments, tile=50)
+    Image.new("RGB", (100, 61)).save(path)
+    with pytest.raises(DataError, match="is 100x61 pixels, the JSON says 100x60"):
+        cut_file(*arguments, tile=50)
+    path.unlink()
+    with pytest.raises(DataError, match="p.png: no such image"):
+        cut_file(*arguments, tile=50)
+    assert not (folder / "out" / "train.json").exists()
+
+
+@pytest.mark.skipif(not CONSEP.is_dir(), reason="CoNSeP is not beside the repository (OSAL_SHARED)")
+@pytest.mark.parametrize(("split", "count"), [("train", 432), ("test", 224)])
+def test_consep_keeps_every_nucleus(split, count):
+    data = json.loads((CONSEP / f"{split}.json").read_text())
+    tiles, counts = tile_coco(data, tile=250)
+    assert len(tiles["images"]) == count and counts["lost"] == counts["repeated"] == 0
+    classes = [Counter(entry["category_id"] for entry in part["annotations"]) for part in (data, tiles)]
+    assert classes[0] == classes[1]
+
+
+@pytest.mark.skipif(not CONSEP.is_dir(), reason="CoNSeP is not beside the repository (OSAL_SHARED)")
+def test_consep_pixels(tmp_path):
+    data = json.loads((CONSEP / "test.json").read_text())
+    data["images"] = data["images"][:1]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] == data["images"][0]["id"]]
+    (tmp_path / "one.json").write_text(json.dumps(data))
+    counts = cut_file(str(tmp_path / "one.json"), str(CONSEP / "images"), str(tmp_path / "out"), tile=250)
+    assert (counts["tiles"], counts["written"]) == (16, 17)
+    whole = np.asarray(Image.open(CONSEP / "images" / data["images"][0]["file_name"]).convert("RGB"))
+    tile = np.asarray(Image.open(tmp_path / "out" / "images" / "test_1_x000500_y000250.png"))
+    assert (tile == whole[250:500, 500:750]).all()
