@@ -9,6 +9,7 @@ Needs Python and numpy only. Example:
 import argparse
 import logging
 import sys
+from contextlib import nullcontext
 
 from osal_detectron2.core.errors import ConfigError, OSALError
 from osal_detectron2.core.explain import explain
@@ -81,7 +82,7 @@ def _import(args):
     if wrong := [text for text, pair in zip(args.map_class, pairs) if len(pair) != 2 or not all(pair)]:
         raise ConfigError(f"--map-class {wrong[0]}: write OLD=NEW, e.g. --map-class Tumour=tumor")
     Ledger.open(args.run)  # no lock file in a folder that is no run
-    with RunLock(args.run):
+    with nullcontext() if args.dry_run else RunLock(args.run):
         report = import_batch(
             args.run,
             args.file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -44,11 +45,12 @@ def _scores(path: Path, round: str | int, key: str) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
-        row = columns.pop("keys").tolist().index(key)
-    except (OSError, KeyError, EOFError) as error:
+        keys = columns.pop("keys").tolist()
+    except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
         raise DataError(f"{path}: is not a score file ({error}); restore it") from error
-    except ValueError:
+    if key not in keys:
         return []  # selected earlier, so not scored any more
+    row = keys.index(key)
     words = []
     for name in sorted(columns.keys() - {"selected"}):
         value, finite = float(columns[name][row]), columns[name][np.isfinite(columns[name])]

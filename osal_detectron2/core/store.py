@@ -27,6 +27,7 @@ _REMEDIES = {
     errno.EROFS: "that disk is read-only: choose another OUTPUT_DIR",
     errno.EACCES: "you may not write there: choose another OUTPUT_DIR or ask for the right to write",
     errno.EPERM: "you may not write there: choose another OUTPUT_DIR or ask for the right to write",
+    errno.EEXIST: "a part of that path is a file, not a folder: choose another OUTPUT_DIR",
     errno.ENOTDIR: "a part of that path is a file, not a folder: choose another OUTPUT_DIR",
     errno.EISDIR: "a folder has that name: rename it or choose another OUTPUT_DIR",
 }

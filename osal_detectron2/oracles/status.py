@@ -21,7 +21,7 @@ def run_status(folder: str | Path) -> str:
         f"run       {ledger.folder}",
         f"strategy  {header['strategy']} (seed {header['seed']})",
         f"known     {', '.join(header['known_classes'])}",
-        f"rounds    {_rounds(last)} of {len(plan)} finished; plan: {', '.join(map(str, plan))} labelled tiles",
+        f"rounds    {_rounds(last)} of {len(plan)} finished; planned: {', '.join(map(str, plan))} tiles",
         f"tiles     {len(ledger.labelled_keys())} to train on, {len(ledger.pool_keys())} in the pool",
         "labels    "
         + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"),
