@@ -1,0 +1,104 @@
+"""From a record to the input of a detector: read, augment, convert. Errors name the file."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from PIL import UnidentifiedImageError
+
+from ..core.errors import DataError
+
+
+class TileMapper:
+    """Callable that turns a record (see data/coco.py) into a Detectron2 input dict.
+
+    Args:
+        augmentations: Detectron2 augmentations, applied to image and boxes.
+        image_format: INPUT.FORMAT of the model.
+        with_labels: add "instances" with gt_boxes and gt_classes (K for unknown nuclei). Tiles without nuclei give
+            empty instances and are not dropped.
+        cache: a dict shared by mappers that keeps decoded images by file name, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str,
+        with_labels: bool,
+        cache: dict | None = None,
+    ) -> None:
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.image_format = image_format
+        self.with_labels = with_labels
+        self.cache = cache
+
+    def read(self, record: dict) -> np.ndarray:
+        """The decoded tile (H, W, 3), uint8. Raises DataError for a missing, truncated or wrongly sized file."""
+        path = record["file_name"]
+        if self.cache is not None and path in self.cache:
+            return self.cache[path]
+        try:
+            image = detection_utils.read_image(path, format=self.image_format)
+        except FileNotFoundError:
+            raise DataError(
+                f"{path}: the image is missing; restore it or remove its entry from the JSON"
+            ) from None
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            raise DataError(f"{path}: the image cannot be read ({error}); replace the damaged file") from None
+        if image.shape[:2] != (record["height"], record["width"]):
+            raise DataError(
+                f"{path}: the image is {image.shape[1]}x{image.shape[0]}, but the JSON says "
+                f"{record['width']}x{record['height']}; correct the JSON (tools/check_dataset.py lists all such files)"
+            )
+        if self.cache is not None:
+            self.cache[path] = image
+        return image
+
+    def __call__(self, record: dict) -> dict:
+        augmented = T.AugInput(self.read(record))
+        transforms = self.augmentations(augmented)
+        image = augmented.image
+        shape = image.shape[:2]
+        result = {k: record[k] for k in ("file_name", "image_id", "image_key", "height", "width")}
+        result["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        if self.with_labels:
+            annotations = [
+                detection_utils.transform_instance_annotations(copy.copy(a), transforms, shape)
+                for a in record["annotations"]
+                if not a.get("iscrowd", 0)
+            ]
+            instances = detection_utils.annotations_to_instances(annotations, shape)
+            result["instances"] = detection_utils.filter_empty_instances(instances)
+        return result
+
+
+def resize_from_config(cfg, *, train: bool) -> list[T.Augmentation]:
+    """The resize of INPUT.*: MIN_SIZE 0 leaves the tile at its own size, as in Detectron2."""
+    if train:
+        sizes, longest, style = (
+            cfg.INPUT.MIN_SIZE_TRAIN,
+            cfg.INPUT.MAX_SIZE_TRAIN,
+            cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING,
+        )
+    else:
+        sizes, longest, style = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
+    if tuple(sizes) == (0,):
+        return []
+    return [T.ResizeShortestEdge(sizes, longest, style)]
+
+
+def mapper_from_config(cfg, *, train: bool, with_labels: bool, cache: dict | None = None) -> TileMapper:
+    """Resize as INPUT.* says; in training both flips if OSAL.DATA.FLIPS (nuclei have no orientation)."""
+    augmentations = resize_from_config(cfg, train=train)
+    if train and cfg.OSAL.DATA.FLIPS:
+        augmentations += [
+            T.RandomFlip(horizontal=True, vertical=False),
+            T.RandomFlip(horizontal=False, vertical=True),
+        ]
+    return TileMapper(
+        augmentations=augmentations, image_format=cfg.INPUT.FORMAT, with_labels=with_labels, cache=cache
+    )

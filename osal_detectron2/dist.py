@@ -1,0 +1,53 @@
+"""Passing small Python objects between ranks, over a group that may wait for a day.
+
+Detectron2's own groups time out after 30 minutes, which rank 0 can exceed while it selects or writes.
+"""
+
+import functools
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from detectron2.utils import comm
+
+
+@functools.lru_cache(maxsize=1)
+def _patient_group():
+    return dist.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def broadcast(value: Any) -> Any:
+    """The `value` of rank 0, on every rank. Collective."""
+    if comm.get_world_size() == 1:
+        return value
+    holder = [value if comm.is_main_process() else None]
+    dist.broadcast_object_list(holder, src=0, group=_patient_group())
+    return holder[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, in rank order, on every rank. Collective."""
+    if comm.get_world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * comm.get_world_size()
+    dist.all_gather_object(values, value, group=_patient_group())
+    return values
+
+
+def on_main(function, *args, **kwargs) -> Any:
+    """Run `function` on rank 0 only and give its result, or its exception, to every rank. Collective.
+
+    Without this, an error on rank 0 leaves the others waiting for a message that never comes.
+    """
+    outcome: tuple[Any, BaseException | None] = (None, None)
+    if comm.is_main_process():
+        try:
+            outcome = (function(*args, **kwargs), None)
+        except BaseException as error:
+            if comm.get_world_size() == 1:
+                raise
+            outcome = (None, error)
+    value, error = broadcast(outcome)
+    if error is not None:
+        raise error
+    return value

@@ -1,0 +1,59 @@
+"""Checkpoints that a kill or a full disk cannot truncate."""
+
+import logging
+import os
+
+import torch
+from detectron2.utils import comm
+
+from ..core.errors import LedgerError
+from ..core.store import atomic_path, write_bytes
+from ..modeling.checkpoint import OpenSetCheckpointer
+
+
+class AtomicCheckpointer(OpenSetCheckpointer):
+    """A checkpointer that writes each file under a temporary name and renames it when complete.
+
+    The stock one writes in place: a kill leaves a truncated checkpoint or an empty `last_checkpoint`, and the
+    next start fails on it.
+    """
+
+    def save(self, name: str, **kwargs) -> None:
+        if not self.save_dir or not self.save_to_disk or not comm.is_main_process():
+            return
+        data = {"model": self.model.state_dict()}
+        data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+        data.update(kwargs)
+        basename = f"{name}.pth"
+        with atomic_path(os.path.join(self.save_dir, basename)) as temporary:
+            torch.save(data, temporary)
+        self.tag_last_checkpoint(basename)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_bytes(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename.encode())
+
+    def has_checkpoint(self) -> bool:
+        """True if `last_checkpoint` names a file that is there; a stale or empty tag counts as none."""
+        if not super().has_checkpoint():
+            return False
+        path = self.get_checkpoint_file()
+        if os.path.isfile(path):
+            return True
+        logging.getLogger(__name__).warning(
+            "last_checkpoint names %s, which is not a file: starting over", path
+        )
+        return False
+
+    def load_initial(self, path: str) -> None:
+        """Load the model weights that every round starts from, exactly."""
+        if not os.path.isfile(path):
+            raise LedgerError(
+                f"{path}: the initial weights of this run are missing; start over in a new OUTPUT_DIR"
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state)
+
+    def save_initial(self, path: str) -> None:
+        """Write the weights that `load_initial` reads (model only)."""
+        with atomic_path(path) as temporary:
+            torch.save(self.model.state_dict(), temporary)

@@ -1,0 +1,183 @@
+"""From a config to the parts of a run. Everything made here can also be made by hand with explicit arguments."""
+
+import hashlib
+import inspect
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2 import __version__ as detectron2_version
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+
+from .. import __version__
+from ..core.errors import ConfigError, LedgerError
+from ..core.ledger import Ledger
+from ..core.schedule import RoundSchedule, tiles
+from ..data.coco import register_from_config
+from ..data.nucls_catalog import register_all_nucls
+from ..strategies import Strategy, get_strategy
+
+# Keys that change cost, place or logs, but not what is trained, selected or reported.
+_FREE_KEYS = (
+    "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "SEED", "DATALOADER.", "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.EVAL_PERIOD", "DATASETS.", "OSAL.DATA.TRAIN_", "OSAL.DATA.TEST_",
+    "OSAL.DATA.CACHE_IMAGES", "OSAL.SCORING.BATCH_SIZE", "OSAL.EVAL.GALLERY_TILES", "OSAL.ORACLE.SECONDS_",
+    "MODEL.DEVICE", "OSAL.BUDGET.INIT_FILE",
+)  # fmt: skip
+
+
+def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
+    """(training records, test records, known classes, all class names) of the data sets that `cfg` names."""
+    register_all_nucls()
+    train_name, test_name = register_from_config(cfg)
+    train, test = DatasetCatalog.get(train_name), DatasetCatalog.get(test_name)
+    metadata = MetadataCatalog.get(train_name)
+    known = list(metadata.known_classes)
+    return train, test, known, [*known, *metadata.unknown_classes]
+
+
+def build_strategy(cfg: CfgNode) -> Strategy:
+    """The strategy OSAL.STRATEGY, given those settings that its constructor names."""
+    cls = get_strategy(cfg.OSAL.STRATEGY)
+    settings = {
+        "candidate_factor": cfg.OSAL.PCSS.CAND_FACTOR,
+        "count_rule": cfg.OSAL.PCSS.COUNT_RULE,
+        "target_score_thresh": cfg.OSAL.UTSS.SCORE_THRESH,
+    }
+    wanted = inspect.signature(cls).parameters
+    return cls(**{name: value for name, value in settings.items() if name in wanted})
+
+
+def initial_keys(cfg: CfgNode, train: Sequence[dict]) -> list[str]:
+    """The tiles of OSAL.BUDGET.INIT_FILE, or []. Raises ConfigError naming the file and the line."""
+    path = cfg.OSAL.BUDGET.INIT_FILE
+    if not path:
+        return []
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"OSAL.BUDGET.INIT_FILE: {path} is not a file; give a text file with one tile a line"
+        )
+    present = {r["image_key"] for r in train}
+    keys: list[str] = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+        key = line.strip()
+        if key and key not in present:
+            raise ConfigError(f"{path}, line {number}: {key!r} is not a tile of the training set")
+        if key in keys:
+            raise ConfigError(f"{path}, line {number}: {key!r} is named twice")
+        if key:
+            keys.append(key)
+    if not keys:
+        raise ConfigError(f"{path}: names no tile")
+    return keys
+
+
+def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSchedule, int]:
+    """(schedule, tiles of a query) for `total` training tiles; `init` overrides the initial number."""
+    budget, schedule = cfg.OSAL.BUDGET, cfg.OSAL.SCHEDULE
+    query = budget.QUERY_TILES or tiles(budget.QUERY_FRACTION, total)
+    plan = RoundSchedule.plan(
+        total=total,
+        init=init or budget.INIT_TILES or tiles(budget.INIT_FRACTION, total),
+        query=query,
+        num_queries=budget.NUM_QUERIES,
+        epochs=schedule.EPOCHS,
+        min_iters=schedule.MIN_ITERS,
+        batch=cfg.SOLVER.IMS_PER_BATCH,
+    )
+    return plan, query
+
+
+def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, strategy: Strategy) -> None:
+    """Fill in what follows from data and plan, in place; raise ConfigError for values that cannot work."""
+    choices = {
+        "OSAL.SCHEDULE.WEIGHTS_PER_ROUND": (cfg.OSAL.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
+        "OSAL.DATA.UNKNOWN_POLICY": (cfg.OSAL.DATA.UNKNOWN_POLICY, ("drop", "ignore")),
+        "OSAL.ORACLE.NAME": (cfg.OSAL.ORACLE.NAME, ("simulated", "human")),
+        "OSAL.PCSS.COUNT_RULE": (cfg.OSAL.PCSS.COUNT_RULE, ("proto", "label", "both")),
+        "OSAL.EVAL.UNKNOWN": (cfg.OSAL.EVAL.UNKNOWN, ("fp", "ignore")),
+    }
+    for key, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ConfigError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "MODEL.DEVICE is cuda, but no GPU is usable here; add MODEL.DEVICE cpu to the command"
+        )
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
+    cfg.SOLVER.MAX_ITER = schedule.max_iter
+    cfg.SOLVER.STEPS = ()
+    ignoring = cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore"
+    if ignoring and (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME) != (
+        "OSALRCNN",
+        "OpenSetRPN",
+    ):
+        raise ConfigError(
+            "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN and "
+            "MODEL.PROPOSAL_GENERATOR.NAME OpenSetRPN; set both, or use the policy drop"
+        )
+    if cfg.MODEL.META_ARCHITECTURE == "OSALRCNN" and "auxiliary" not in strategy.needs and not ignoring:
+        # The target's training is the same with or without its neighbour, so do not pay for it.
+        cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+
+
+def matching_config(cfg: CfgNode) -> dict:
+    """Flat {key: value} of everything that a resumed run must not change."""
+
+    def flatten(node: CfgNode, prefix: str):
+        for key, value in node.items():
+            if isinstance(value, CfgNode):
+                yield from flatten(value, f"{prefix}{key}.")
+            elif not f"{prefix}{key}".startswith(_FREE_KEYS):
+                yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+    return dict(sorted(flatten(cfg, "")))
+
+
+def data_sha256(*parts: Sequence[dict]) -> str:
+    """Hash of what records say about tiles and nuclei; paths and COCO ids do not count."""
+    digest = hashlib.sha256()
+    for records in parts:
+        for r in sorted(records, key=lambda r: r["image_key"]):
+            boxes = sorted(
+                [*map(float, a["bbox"]), a["category_name"], a["category_id"]] for a in r["annotations"]
+            )
+            digest.update(json.dumps([r["image_key"], r["height"], r["width"], boxes]).encode())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    return {
+        "osal_detectron2": __version__,
+        "detectron2": detectron2_version,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def open_ledger(cfg: CfgNode, *, resume: bool, read_only: bool = False, **facts) -> Ledger | None:
+    """The ledger in OUTPUT_DIR on rank 0, created if there is none (but not if `read_only`); None on other ranks.
+
+    `facts` are the arguments of `Ledger.create` besides the folder and the config.
+    """
+    if not comm.is_main_process():
+        return None
+    folder, config = Path(cfg.OUTPUT_DIR), matching_config(cfg)
+    if not Ledger.exists(folder):
+        return None if read_only else Ledger.create(folder, config=config, **facts)
+    if not resume:
+        raise LedgerError(
+            f"{folder} holds a run already: add --resume to go on with it, or choose a new OUTPUT_DIR"
+        )
+    ledger = Ledger.open(folder)
+    ledger.check_config(config)
+    ledger.check_dataset(facts["dataset_sha256"])
+    return ledger

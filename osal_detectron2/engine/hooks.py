@@ -1,0 +1,143 @@
+"""One hook owns the whole passage from one round to the next."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..core.seeding import derive_seed
+from ..dist import broadcast, on_main
+from ..scoring.pool import check_needs
+from .checkpoint import AtomicCheckpointer
+from .round_steps import AwaitingLabels, RoundSteps
+
+BOUNDARY = "boundary"  # the checkpoint at the end of the latest round
+INITIAL_WEIGHTS = "initial_weights.pth"
+
+
+class ActiveLearningHook(HookBase):
+    """Runs active learning inside any Detectron2 trainer's one `train()`.
+
+    At the last iteration of a round: checkpoint, evaluate, query, annotate, commit, and start the next round with fresh
+    weights, optimizer state and data. Register it after the LR scheduler and before the writers. Everything that it does
+    is a function of (iteration, ledger, seed), so a run that was killed at any instant goes on as if it had not been.
+
+    Args:
+        steps: evaluate, query, annotate and commit.
+        checkpointer: writes the boundary checkpoint, restores the initial weights.
+        make_loader: (records, round_index, first_iteration, iterations) -> the loader of that round.
+        seed: of the run. weights_per_round: "initial" or "continue".
+    """
+
+    def __init__(
+        self,
+        steps: RoundSteps,
+        *,
+        checkpointer: AtomicCheckpointer,
+        make_loader: Callable,
+        seed: int,
+        weights_per_round: str = "initial",
+    ) -> None:
+        self.steps, self.checkpointer, self.make_loader = steps, checkpointer, make_loader
+        self.seed, self.weights_per_round = seed, weights_per_round
+        self.logger = logging.getLogger(__name__)
+        self._round_begun = time.perf_counter()
+
+    @property
+    def schedule(self):
+        return self.steps.schedule
+
+    def before_train(self) -> None:
+        if sum(isinstance(h, ActiveLearningHook) for h in getattr(self.trainer, "_hooks", [])) > 1:
+            raise ValueError(
+                "a trainer takes one ActiveLearningHook: Detectron2 keys hook state by class name"
+            )
+        check_needs(self.steps.strategy, self.trainer.model)
+        path = self._initial_weights()
+        if self.trainer.start_iter == 0:
+            on_main(self.checkpointer.save_initial, path)
+        self.steps.initialise()
+        completed = self.trainer.start_iter
+        ended = self.schedule.is_boundary(completed) if completed else None
+        if ended is not None:
+            self._pass_boundary(ended, iteration=completed - 1)
+        else:
+            round_index, start, _ = self.schedule.locate(completed)
+            self._begin_round(round_index, first_iteration=completed - start)
+
+    def before_step(self) -> None:
+        # RoI and anchor sampling draw from the global streams: seeding each step makes a resumed step equal.
+        seed = derive_seed(self.seed, "step", self.trainer.iter, comm.get_rank()) % 2**32
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    def after_step(self) -> None:
+        ended = self.schedule.is_boundary(self.trainer.iter + 1)
+        if ended is None:
+            return
+        seconds = time.perf_counter() - self._round_begun
+        on_main(self.steps.record_seconds, ended, "train", seconds)
+        self._same_buffers()
+        self.checkpointer.save(BOUNDARY, iteration=self.trainer.iter)
+        self._pass_boundary(ended, iteration=self.trainer.iter)
+
+    def _pass_boundary(self, ended: int, *, iteration: int) -> None:
+        metrics = self.steps.finish_round(ended, self.trainer.model, iteration=iteration)
+        self.trainer.model.train()
+        storage = getattr(self.trainer, "storage", None)
+        if storage is not None:
+            storage.put_scalars(
+                smoothing_hint=False,
+                **{f"al/{k}": v for k, v in metrics["bbox"].items()},
+                **{"al/labelled_tiles": metrics["labelled_tiles"], "al/A-OSE": metrics["open_set"]["A-OSE"]},
+            )
+        if ended < self.steps.last_round:
+            self._begin_round(ended + 1, first_iteration=0)
+
+    def _begin_round(self, round_index: int, *, first_iteration: int) -> None:
+        model, length = self.trainer.model, self.schedule.iterations(round_index)
+        fresh = first_iteration == 0 and (round_index == 0 or self.weights_per_round == "initial")
+        if first_iteration == 0 and round_index > 0:
+            if fresh:
+                self.checkpointer.load_initial(self._initial_weights())
+            self._optimizer().state.clear()
+        for module in model.modules():
+            if hasattr(module, "begin_round"):
+                module.begin_round(iterations=length, reset=fresh)
+        records = self.steps.training_records()
+        loader = self.make_loader(records, round_index, first_iteration, length)
+        getattr(self.trainer, "_trainer", self.trainer).reset_data_loader(lambda: loader)
+        self.logger.info(
+            "round %d of %d, iteration %d of %d: training on %d labelled tiles",
+            round_index,
+            self.steps.last_round,
+            first_iteration,
+            length,
+            len(records),
+        )
+        self._round_begun = time.perf_counter()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.trainer, "_trainer", self.trainer).optimizer
+
+    def _initial_weights(self) -> str:
+        return os.path.join(self.checkpointer.save_dir, INITIAL_WEIGHTS)
+
+    def _same_buffers(self) -> None:
+        """DDP leaves BatchNorm statistics different on each rank; a pool scored in shards needs them equal."""
+        if comm.get_world_size() == 1:
+            return
+        model = getattr(self.trainer.model, "module", self.trainer.model)
+        values = broadcast({n: b.cpu() for n, b in model.named_buffers()})
+        for name, buffer in model.named_buffers():
+            buffer.copy_(values[name])
+
+
+__all__ = ["ActiveLearningHook", "AwaitingLabels"]

@@ -1,0 +1,362 @@
+"""The steps of one round: evaluate, query, annotate, commit. Each is skipped where its result is there.
+
+Nothing here trains or knows a trainer: the hook calls these steps at a boundary, and so can anybody else. Every method
+is collective: all ranks call it, rank 0 writes.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.errors import ConfigError
+from ..core.labels import LabelFile, TileLabels
+from ..core.ledger import Ledger
+from ..core.schedule import RoundSchedule
+from ..core.seeding import tie_hash
+from ..core.store import read_json, write_json, write_npz
+from ..dist import on_main
+from ..oracles.exchange import export_batch
+from ..scoring.pool import PoolScorer
+from ..scoring.prototypes import refitted_prototypes
+from ..scoring.query import run_query
+from ..strategies import Pass, QueryContext, Selection, Strategy
+
+Round = int | str
+Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
+
+_INIT_TIE_ROUND = (
+    -1
+)  # the initial draw depends on the seed alone, so it is the same for every strategy and setting
+
+
+class AwaitingLabels(SystemExit):
+    """The run stops here, with exit code 0, until people have labelled a batch. Not an error: see docs/human_oracle.md."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0)
+        self.message = message
+
+    def __reduce__(self):
+        return type(self), (self.message,)
+
+
+class RoundSteps:
+    """See the module.
+
+    Args:
+        ledger: opened on rank 0, None on the other ranks.
+        schedule: labelled tiles and iterations of each round.
+        strategy: selects the tiles of a query.
+        records: every training tile (data/coco.py); with a simulated oracle they carry the hidden labels.
+        known_classes, class_names: the detector's classes in order; all classes an annotator may use.
+        make_scorer: model -> PoolScorer over given records (image key -> record).
+        evaluate: model -> metrics (evaluation/open_set_coco.py), collective.
+        oracle: callable keys -> labels, or None for people. init_oracle: the same for the initial set.
+        query_tiles: budget of a query. init_keys: tiles to start from instead of a random draw.
+        refit: refit the prototypes before a query.
+        seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
+        report: called with the run folder after each commit, on rank 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger | None,
+        schedule: RoundSchedule,
+        strategy: Strategy,
+        records: Sequence[dict],
+        known_classes: Sequence[str],
+        class_names: Sequence[str],
+        make_scorer: Callable[[torch.nn.Module, Mapping[str, dict]], PoolScorer],
+        evaluate: Callable[[torch.nn.Module], dict],
+        oracle: Oracle | None,
+        init_oracle: Oracle | None,
+        query_tiles: int,
+        init_keys: Sequence[str] = (),
+        seed: int = 0,
+        refit: bool = True,
+        seconds_per_nucleus: float = 3.0,
+        seconds_per_tile: float = 15.0,
+        report: Callable[[Path, Round], None] | None = None,
+    ) -> None:
+        self.ledger, self.schedule, self.strategy = ledger, schedule, strategy
+        self.records = {r["image_key"]: r for r in records}
+        self.known_classes, self.class_names = tuple(known_classes), tuple(class_names)
+        self.make_scorer, self.evaluate_model = make_scorer, evaluate
+        self.oracle, self.init_oracle = oracle, init_oracle
+        self.query_tiles, self.init_keys, self.seed, self.refit = query_tiles, tuple(init_keys), seed, refit
+        self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
+        self.report = report
+        self.logger = logging.getLogger(__name__)
+
+    # ---- what is known so far ---------------------------------------------------------------------------
+    @property
+    def last_round(self) -> int:
+        return self.schedule.num_rounds - 1
+
+    def labels(self) -> dict[str, TileLabels]:
+        """Labels of every committed tile."""
+        return on_main(lambda: self.ledger.labels())
+
+    def training_records(self) -> list[dict]:
+        """The labelled tiles as records, made from the committed labels and nothing else; sorted by key."""
+        ids = {name: i for i, name in enumerate(self.known_classes)}
+        result = []
+        for key, tile in sorted(self.labels().items()):
+            if tile.state == "rejected":
+                continue
+            annotations = [
+                {
+                    "bbox": list(box),
+                    "bbox_mode": 1,  # XYWH_ABS
+                    "category_id": ids.get(name, len(ids)),
+                    "category_name": name,
+                    "iscrowd": 0,
+                }
+                for box, name in zip(tile.boxes, tile.classes)
+            ]
+            result.append({**self.records[key], "annotations": annotations})
+        if not any(a["category_id"] < len(ids) for r in result for a in r["annotations"]):
+            raise ConfigError(
+                f"none of the {len(result)} labelled tiles holds a nucleus of the known classes "
+                f"({', '.join(self.known_classes)}): raise OSAL.BUDGET.INIT_FRACTION or check KNOWN_CLASSES"
+            )
+        return result
+
+    def context(self, round_index: int) -> QueryContext:
+        """What the strategy of this round may see."""
+
+        def read() -> QueryContext:
+            labels = self.ledger.labels()
+            return QueryContext(
+                pool=tuple(self.ledger.pool_keys()),
+                budget=self.query_tiles,
+                seed=self.seed,
+                round=round_index,
+                labelled={k: Counter(t.classes) for k, t in sorted(labels.items()) if t.state != "rejected"},
+                known_classes=self.known_classes,
+            )
+
+        return on_main(read)
+
+    # ---- the initial set --------------------------------------------------------------------------------
+    def initial_selection(self) -> Selection:
+        """Round 'init': the tiles of INIT_FILE, or a draw that depends on the seed alone."""
+        if self.init_keys:
+            return Selection(
+                selected=self.init_keys, reasons={k: "named in INIT_FILE" for k in self.init_keys}
+            )
+        ranked = sorted(self.records, key=lambda k: tie_hash(self.seed, _INIT_TIE_ROUND, k))
+        chosen = tuple(ranked[: self.schedule.labelled[0]])
+        return Selection(selected=chosen, reasons={k: "initial random draw" for k in chosen})
+
+    def initialise(self) -> None:
+        """Select, label and commit the initial set, unless it is committed."""
+        if on_main(lambda: self.ledger.is_committed("init")):
+            return
+        on_main(
+            self._write_selection,
+            "init",
+            self.initial_selection(),
+            len(self.init_keys) or self.schedule.labelled[0],
+        )
+        self.annotate("init", model=None)
+        self.commit("init")
+
+    # ---- the steps at a boundary ------------------------------------------------------------------------
+    def evaluate(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
+        """rounds/r/metrics.json: the target detector on the test set."""
+        path = on_main(lambda: self.ledger.round_dir(round_index) / "metrics.json")
+        done = on_main(lambda: _read_if_there(path))
+        if done is not None:
+            return done
+        with self._timed(round_index, "evaluate"):
+            results = self.evaluate_model(model)
+
+        def write() -> dict:
+            labelled = len(self.ledger.labelled_keys())
+            metrics = {
+                "schema": "osal-metrics/1",
+                "round": round_index,
+                "iteration": iteration,
+                "labelled_tiles": labelled,
+                "labelled_fraction": labelled / len(self.records),
+                **results,
+            }
+            write_json(path, metrics)
+            return metrics
+
+        return on_main(write)
+
+    def preview(self, round_index: int, model: torch.nn.Module) -> Selection:
+        """What the query of this round would select with this model. Writes nothing."""
+        scorer = self.make_scorer(model, self._scorable())
+        labelled = on_main(lambda: self.ledger.labelled_keys())
+        uses_prototypes = "dist_known" in self.strategy.needs.get("auxiliary", ())
+        with refitted_prototypes(
+            scorer, labelled, num_known=len(self.known_classes), enabled=self.refit and uses_prototypes
+        ):
+            selection = run_query(self.strategy, self.context(round_index), scorer)
+        self.logger.info("forward passes of this query: %s", dict(scorer.passes) or "none")
+        return selection
+
+    def query(self, round_index: int, model: torch.nn.Module) -> None:
+        """rounds/r/scores.npz and selection.json."""
+        if on_main(lambda: self._selection_of(round_index)) is not None:
+            return
+        with self._timed(round_index, "query"):
+            selection = self.preview(round_index, model)
+        on_main(self._write_scores, round_index, selection)
+        on_main(self._write_selection, round_index, selection, self.query_tiles)
+
+    def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
+        """rounds/r/labels.json: from the simulated oracle, or imported by tools/al.py from people."""
+        path = on_main(lambda: self.ledger.round_dir(round_index) / "labels.json")
+        if on_main(path.is_file):
+            return
+        keys = on_main(lambda: self._selection_of(round_index)["selected"])
+        oracle = self.init_oracle if round_index == "init" else self.oracle
+        if oracle is not None:
+            on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
+            return
+        predictions = self._pre_annotations(keys, model) if model is not None else {}
+        on_main(self._export, round_index, keys, predictions)
+        folder = on_main(lambda: self.ledger.round_dir(round_index) / "query")
+        raise AwaitingLabels(
+            f"awaiting labels for {len(keys)} tiles of round {round_index}: annotate {folder / 'batch.json'}, then run "
+            f"`python tools/al.py import {self._run_folder()} FILE` and start again with --resume"
+        )
+
+    def commit(self, round_index: Round) -> None:
+        """rounds/r/commit.json: the point of truth; then the report."""
+
+        def write() -> None:
+            folder = self.ledger.round_dir(round_index)
+            selected = self._selection_of(round_index)["selected"]
+            labels = LabelFile.read(folder / "labels.json").tiles if selected else {}
+            self.ledger.commit(round_index, selected=selected, labels=labels, classes=self.class_names)
+            if self.report is not None:
+                self.report(Path(self.ledger.folder), round_index)
+
+        on_main(write)
+
+    def finish_round(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
+        """All of the above, in order; the last round has nothing to query. Returns the metrics."""
+        metrics = self.evaluate(round_index, model, iteration=iteration)
+        if on_main(lambda: self.ledger.is_committed(round_index)):
+            return metrics
+        if round_index < self.last_round:
+            self.query(round_index, model)
+            self.annotate(round_index, model)
+        elif on_main(lambda: self._selection_of(round_index)) is None:
+            on_main(self._write_selection, round_index, Selection(selected=()), 0)
+        self.commit(round_index)
+        return metrics
+
+    # ---- rank 0 only ------------------------------------------------------------------------------------
+    def record_seconds(self, round_index: Round, step: str, seconds: float) -> None:
+        """Add to rounds/r/timing.json, which no hash covers: times differ from run to run."""
+        path = self.ledger.round_dir(round_index) / "timing.json"
+        times = _read_if_there(path) or {}
+        write_json(path, {**times, step: round(times.get(step, 0.0) + seconds, 3)})
+
+    def cost(self, counts: Sequence[float]) -> str:
+        """The estimate for tiles with these numbers of nuclei, in words."""
+        seconds = len(counts) * self.seconds_per_tile + sum(counts) * self.seconds_per_nucleus
+        return (
+            f"{len(counts)} tiles, about {sum(counts):.0f} nuclei, {seconds / 60:.0f} minutes of annotation"
+        )
+
+    def _run_folder(self) -> str:
+        return on_main(lambda: str(self.ledger.folder))
+
+    def _selection_of(self, round_index: Round) -> dict | None:
+        return self.ledger.selection(round_index)
+
+    def _scorable(self) -> dict[str, dict]:
+        """Pool tiles without their labels, and labelled tiles with the committed ones."""
+        records = {k: {**r, "annotations": []} for k, r in self.records.items()}
+        records.update({r["image_key"]: r for r in self.training_records()})
+        return records
+
+    def _write_selection(self, round_index: Round, selection: Selection, budget: int) -> None:
+        folder = self.ledger.round_dir(round_index)
+        write_json(
+            folder / "selection.json",
+            {
+                "schema": "osal-selection/1",
+                "round": round_index,
+                "strategy": self.strategy.name if round_index != "init" else "initial",
+                "budget": budget,
+                "candidates": len(selection.candidates),
+                "selected": list(selection.selected),
+                "reasons": dict(selection.reasons),
+            },
+        )
+
+    def _write_scores(self, round_index: int, selection: Selection) -> None:
+        if not selection.scores:
+            return
+        keys = self.ledger.pool_keys()
+        columns = {
+            name: np.array([column.get(k, np.nan) for k in keys], dtype=np.float64)
+            for name, column in selection.scores.items()
+        }
+        chosen = set(selection.selected)
+        write_npz(
+            self.ledger.round_dir(round_index) / "scores.npz",
+            keys=np.array(keys),
+            selected=np.array([k in chosen for k in keys]),
+            **columns,
+        )
+
+    def _pre_annotations(self, keys: Sequence[str], model: torch.nn.Module) -> dict[str, dict]:
+        table = self.make_scorer(model, self._scorable()).run(Pass(over=tuple(keys)))
+        result = {}
+        for key, row in table.items():
+            boxes = row["boxes"].astype(float).copy()
+            boxes[:, 2:] -= boxes[:, :2]
+            result[key] = {
+                "boxes": boxes.tolist(),
+                "classes": [self.known_classes[c] for c in row["classes"]],
+                "scores": [float(s) for s in row["scores"]],
+            }
+        return result
+
+    def _export(self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]) -> None:
+        folder = self.ledger.round_dir(round_index)
+        tile_scores: dict[str, dict[str, float]] = {k: {} for k in keys}
+        if (folder / "scores.npz").exists():
+            with np.load(folder / "scores.npz", allow_pickle=False) as stored:
+                rows = {str(k): i for i, k in enumerate(stored["keys"])}
+                names = [n for n in stored.files if n not in ("keys", "selected")]
+                columns = {n: stored[n] for n in names}
+            tile_scores = {k: {n: float(columns[n][rows[k]]) for n in names} for k in keys}
+        export_batch(
+            folder,
+            round=round_index,
+            keys=keys,
+            images={k: self.records[k] for k in keys},
+            classes=list(self.class_names),
+            predictions=predictions,
+            tile_scores=tile_scores,
+            reasons=self._selection_of(round_index)["reasons"],
+            seconds_per_nucleus=self.seconds_per_nucleus,
+            seconds_per_tile=self.seconds_per_tile,
+        )
+
+    @contextmanager
+    def _timed(self, round_index: Round, step: str):
+        begun = time.perf_counter()
+        yield
+        on_main(self.record_seconds, round_index, step, time.perf_counter() - begun)
+
+
+def _read_if_there(path: Path) -> dict | None:
+    return read_json(path) if path.is_file() else None

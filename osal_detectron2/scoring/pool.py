@@ -1,0 +1,157 @@
+"""Runs the passes that a strategy asks for: sharded over ranks, batched, gathered, each only once."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from detectron2.utils import comm
+
+from ..core.errors import ConfigError
+from ..dist import gather
+from ..modeling.features import ground_truth_features, image_features
+from ..strategies import Pass, Strategy
+from .forward import inference_batches
+
+Table = dict[str, dict[str, np.ndarray]]
+
+
+def detector_of(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    """The child `name` of a two-detector model; a plain detector is its own target."""
+    model = getattr(model, "module", model)
+    child = getattr(model, name, None)
+    if child is None and name == "target":
+        return model
+    if child is None:
+        raise ConfigError(
+            f"the strategy needs the {name} detector, but {type(model).__name__} has none; "
+            "set MODEL.META_ARCHITECTURE to OSALRCNN"
+        )
+    return child
+
+
+def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> None:
+    """Fail at start-up, not after hours of training, if the model does not supply what the strategy reads."""
+    for detector, fields in strategy.needs.items():
+        heads = detector_of(model, detector).roi_heads
+        missing = [f for f in fields if f not in getattr(heads, "detection_fields", ())]
+        if missing:
+            key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
+            raise ConfigError(
+                f"strategy {strategy.name} needs {', '.join(missing)} of the {detector} detector, which "
+                f"{type(heads).__name__} does not write; set {key} to a head that does (Prototype... writes "
+                "dist_known and dist_unknown, Evidential... cls_uncertainty, both loc_tightness)"
+            )
+
+
+class PoolScorer:
+    """Answers `Pass` requests with a model.
+
+    Args:
+        model: OSALRCNN or a plain detector (DDP-wrapped or not). Put into eval mode during a pass.
+        records: image key -> record, for every tile that may be asked for.
+        mapper: inference mapper (no augmentation); `labelled_mapper` also returns the annotated instances.
+        batch_size, num_workers: cost only, no influence on the result.
+
+    `passes` counts the tiles that went through each detector.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        records: Mapping[str, dict],
+        *,
+        mapper: Callable[[dict], dict],
+        labelled_mapper: Callable[[dict], dict] | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> None:
+        self.model, self.records = model, records
+        self.mapper, self.labelled_mapper = mapper, labelled_mapper
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.passes: dict[str, int] = {}
+        self._done: dict[tuple[str, str, str], tuple[set[str], Table]] = {}
+
+    def run(self, request: Pass) -> Table:
+        """The table of a request. Collective: every rank calls it with the same request and gets all of it."""
+        if request.view != "identity":
+            raise ConfigError(f"view {request.view!r} is not known; known views: identity")
+        fields, table = self._done.setdefault((request.detector, request.source, request.view), (set(), {}))
+        if not set(request.fields) <= fields:
+            table.clear()
+            fields.update(request.fields)
+        missing = sorted(set(request.over) - table.keys())
+        mine = missing[comm.get_rank() :: comm.get_world_size()]
+        for part in gather(self._forward(request, mine, sorted(fields))):
+            table.update(part)
+        self.passes[request.detector] = self.passes.get(request.detector, 0) + len(missing)
+        return {key: table[key] for key in request.over}
+
+    @torch.no_grad()
+    def _forward(self, request: Pass, keys: list[str], fields: list[str]) -> Table:
+        detector = detector_of(self.model, request.detector)
+        mapper = self.labelled_mapper if request.source == "ground_truth" else self.mapper
+        batches = inference_batches(
+            [self.records[k] for k in keys],
+            mapper,
+            batch_size=self.batch_size,
+            size_divisibility=detector.backbone.size_divisibility,
+            num_workers=self.num_workers,
+            title=f"scoring ({request.detector})",
+        )
+        result: Table = {}
+        was_training = detector.training
+        detector.eval()
+        try:
+            for batch in batches:
+                for item, row in zip(batch, _SOURCES[request.source](detector, batch, fields)):
+                    result[item["image_key"]] = row
+        finally:
+            detector.train(was_training)
+        return result
+
+
+def _detections(
+    detector: torch.nn.Module, batch: list[dict], fields: list[str]
+) -> list[dict[str, np.ndarray]]:
+    heads = detector.roi_heads
+    keep = getattr(heads, "keep_roi_features", False)
+    heads.keep_roi_features = "roi_feature" in fields
+    try:
+        outputs = detector(batch)
+    finally:
+        heads.keep_roi_features = keep
+    rows = []
+    for output in outputs:
+        instances = output["instances"]
+        row = {
+            "boxes": instances.pred_boxes.tensor,
+            "scores": instances.scores,
+            "classes": instances.pred_classes,
+            **{f: instances.get(f) for f in fields},
+        }
+        rows.append({name: _to_numpy(value) for name, value in row.items()})
+    return rows
+
+
+def _ground_truth(
+    detector: torch.nn.Module, batch: list[dict], fields: list[str]
+) -> list[dict[str, np.ndarray]]:
+    return [
+        {"roi_feature": _to_numpy(f), "classes": _to_numpy(c)}
+        for f, c in ground_truth_features(detector, batch)
+    ]
+
+
+def _images(detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
+    return [{"image_feature": _to_numpy(f)} for f in image_features(detector, batch)]
+
+
+_SOURCES = {"detections": _detections, "ground_truth": _ground_truth, "image": _images}
+
+
+def _to_numpy(value: torch.Tensor) -> np.ndarray:
+    array = value.detach().cpu().numpy()
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        logging.getLogger(__name__).warning("a detector returned NaN; the training has probably diverged")
+    return array

@@ -1,0 +1,134 @@
+"""The contract between a selection strategy and the engine that runs forward passes for it.
+
+A strategy is a small object whose `select(context)` is a generator. It yields `Pass` requests, receives a
+table for each, and returns a `Selection`. It sees numbers and never a model, so every strategy can be tested
+with made-up scores, and the engine alone decides how a pass is batched, sharded over processes and cached.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.errors import ConfigError, LedgerError, PoolExhausted
+from ..core.seeding import tie_hash
+
+# image key -> column name -> array; see `Pass`.
+Table = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A request for one forward pass of one detector over some tiles.
+
+    `source` says what comes back for every key of `over`:
+      "detections"    boxes (B, 4) xyxy in tile pixels, scores (B,), classes (B,), and the `fields` asked for, each
+                      (B,) or (B, m): e.g. loc_tightness, cls_uncertainty, dist_known, dist_unknown, logits, roi_feature
+      "ground_truth"  roi_feature (n, d) and classes (n,) of the annotated nuclei of labelled tiles
+      "image"         image_feature (D,), pooled backbone features
+    `view` names a transformation of the tile before the pass ("identity" leaves it alone).
+    """
+
+    over: tuple[str, ...]
+    detector: str = "target"
+    source: str = "detections"
+    fields: tuple[str, ...] = ()
+    view: str = "identity"
+
+
+@dataclass(frozen=True)
+class QueryContext:
+    """Everything besides forward passes that a strategy may look at."""
+
+    pool: tuple[str, ...]
+    budget: int
+    seed: int
+    round: int
+    labelled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> class name -> nuclei
+    known_classes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of tiles to select: the budget, or what is left of the pool."""
+        return min(self.budget, len(self.pool))
+
+    def rank(self, keys: Sequence[str], *columns: Mapping[str, float]) -> list[str]:
+        """`keys` by descending `columns`, ties broken by a seeded hash of the key (methods section 1.5).
+
+        Values are compared after rounding to 1e-5, which is above the noise of float32 kernels, so the
+        order depends neither on batch size nor on the number of processes.
+        """
+        return sorted(
+            keys,
+            key=lambda k: (*(-round(float(c[k]), 5) for c in columns), tie_hash(self.seed, self.round, k)),
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tiles to annotate, in the order of preference, with the numbers and words that explain them."""
+
+    selected: tuple[str, ...]
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # column -> key -> value
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    candidates: tuple[str, ...] = ()
+
+
+Query = Generator[Pass, Table, Selection]
+
+
+class Strategy:
+    """Base of all strategies. Subclasses set `name`, `needs` and define `select`.
+
+    `needs` maps a detector ("target", "auxiliary") to the detection fields that the strategy will ask of it; it
+    is checked against the model before training begins.
+    """
+
+    name: str = ""
+    needs: Mapping[str, tuple[str, ...]] = {}
+
+    def select(self, context: QueryContext) -> Query:
+        raise NotImplementedError
+
+
+_REGISTRY: dict[str, type[Strategy]] = {}
+
+
+def register(cls: type[Strategy]) -> type[Strategy]:
+    """Class decorator: make a strategy available under its `name`."""
+    if not cls.name or cls.name in _REGISTRY:
+        raise ValueError(f"strategy name {cls.name!r} is empty or taken")
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def available() -> list[str]:
+    """Names of all registered strategies."""
+    return sorted(_REGISTRY)
+
+
+def get_strategy(name: str) -> type[Strategy]:
+    """The class registered under `name`; ConfigError lists the names otherwise."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise ConfigError(
+            f"OSAL.STRATEGY: unknown strategy {name!r}; choose one of {', '.join(available())}"
+        ) from None
+
+
+def check_selection(selection: Selection, context: QueryContext) -> Selection:
+    """Hold a strategy to its contract: a subset of the pool, no duplicate, exactly the size asked for."""
+    chosen = selection.selected
+    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(context.pool) or len(chosen) != context.size:
+        raise LedgerError(
+            f"the strategy selected {len(chosen)} tiles ({len(set(chosen))} different, {len(set(chosen) - set(context.pool))} "
+            f"outside the pool) where exactly {context.size} of the pool were asked for: a defect of the strategy"
+        )
+    return selection
+
+
+def require_pool(context: QueryContext) -> None:
+    """Raise PoolExhausted if nothing is left to query."""
+    if not context.pool:
+        raise PoolExhausted(f"round {context.round}: no unlabelled tile is left to query")

@@ -1,0 +1,112 @@
+"""OSAL-ND and its four ablations (paper sections 2.3 and 2.4, methods sections 2.3 to 2.8).
+
+Stage one (PCSS) keeps the CAND_FACTOR * budget tiles with most known nuclei by the auxiliary detector's prototypes.
+Stage two (UTSS) queries those where the target's CI * LI is largest. An ablation leaves out a stage or a factor.
+"""
+
+import math
+
+from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .prototype_count import count_known
+from .target_uncertainty import tile_uncertainty
+
+_PROTOTYPE_FIELDS = ("dist_known", "dist_unknown")
+_UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
+
+
+@register
+class OSALND(Strategy):
+    """The full method.
+
+    Args:
+        candidate_factor: size of the candidate set in budgets [paper: 2].
+        count_rule: what counts as a known nucleus, see `count_known`.
+        target_score_thresh: target detections below it take no part in CI and LI.
+    """
+
+    name = "osal_nd"
+    needs = {"auxiliary": _PROTOTYPE_FIELDS, "target": _UNCERTAINTY_FIELDS}
+    use_pcss = use_ci = use_li = True
+
+    def __init__(
+        self, *, candidate_factor: float = 2.0, count_rule: str = "proto", target_score_thresh: float = 0.05
+    ) -> None:
+        self.candidate_factor = candidate_factor
+        self.count_rule = count_rule
+        self.target_score_thresh = target_score_thresh
+
+    def select(self, context: QueryContext) -> Query:
+        require_pool(context)
+        scores: dict[str, dict[str, float]] = {}
+        candidates = list(context.pool)
+        if self.use_pcss:
+            table = yield Pass(over=context.pool, detector="auxiliary", fields=_PROTOTYPE_FIELDS)
+            counted = {k: count_known(table[k], rule=self.count_rule) for k in context.pool}
+            scores["n_known"] = {k: float(n) for k, (n, _) in counted.items()}
+            scores["margin"] = {k: m for k, (_, m) in counted.items()}
+            scores["n_detected"] = {k: float(len(table[k]["scores"])) for k in context.pool}
+            candidates = context.rank(context.pool, scores["n_known"], scores["margin"])
+            if self.use_ci or self.use_li:
+                # At least the budget itself, so that a factor below one cannot starve stage two.
+                candidates = candidates[: max(context.size, math.floor(self.candidate_factor * context.size))]
+        if self.use_ci or self.use_li:
+            table = yield Pass(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
+            both = {k: tile_uncertainty(table[k], score_thresh=self.target_score_thresh) for k in candidates}
+            scores["ci"] = {k: ci for k, (ci, _) in both.items()}
+            scores["li"] = {k: li for k, (_, li) in both.items()}
+            scores["score"] = {
+                k: (ci if self.use_ci else 1.0) * (li if self.use_li else 1.0) for k, (ci, li) in both.items()
+            }
+            ranked = context.rank(candidates, scores["score"])
+        else:
+            scores["score"] = scores["n_known"]
+            ranked = candidates
+        selected = tuple(ranked[: context.size])
+        reasons = {
+            k: self._reason(k, rank, len(candidates), scores) for rank, k in enumerate(selected, start=1)
+        }
+        return Selection(selected=selected, scores=scores, reasons=reasons, candidates=tuple(candidates))
+
+    def _reason(self, key: str, rank: int, candidates: int, scores: dict[str, dict[str, float]]) -> str:
+        parts = []
+        if self.use_pcss:
+            parts.append(f"{scores['n_known'][key]:.0f} of {scores['n_detected'][key]:.0f} nuclei look known")
+        if self.use_ci:
+            parts.append(f"class uncertainty {scores['ci'][key]:.3f}")
+        if self.use_li:
+            parts.append(f"box uncertainty {scores['li'][key]:.3f}")
+        return f"rank {rank} of {candidates} candidates: " + ", ".join(parts)
+
+
+@register
+class WithoutCI(OSALND):
+    """PCSS, then localisation uncertainty alone."""
+
+    name = "osal_nd_wo_ci"
+    use_ci = False
+
+
+@register
+class WithoutLI(OSALND):
+    """PCSS, then classification uncertainty alone."""
+
+    name = "osal_nd_wo_li"
+    use_li = False
+
+
+@register
+class UTSS(OSALND):
+    """No stage one: CI * LI over the whole pool. Needs no auxiliary detector."""
+
+    name = "utss"
+    needs = {"target": _UNCERTAINTY_FIELDS}
+    use_pcss = False
+
+
+@register
+class PCSS(OSALND):
+    """No stage two: the budget goes to the tiles with most known nuclei."""
+
+    name = "pcss"
+    needs = {"auxiliary": _PROTOTYPE_FIELDS}
+    use_ci = use_li = False

@@ -1,0 +1,135 @@
+#!/usr/bin/env python
+"""Open-set active learning: train, evaluate, query, annotate, in rounds.
+
+This is a simplified script in the manner of Detectron2's tools/train_net.py: the work is in
+osal_detectron2.engine.ActiveLearningTrainer, which you may as well use from a script of your own.
+
+    tools/train_al.py --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart
+    tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
+    tools/train_al.py --config-file configs/NuCLS/osal_nd_R50_FPN.yaml --num-gpus 8
+"""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
+
+from osal_detectron2 import add_osal_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
+
+# isort: split
+from torch.multiprocessing import ProcessExitedException  # noqa: E402
+
+from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
+from osal_detectron2.core.lock import RunLock  # noqa: E402
+
+
+def parse_arguments(argv=None):
+    from detectron2.engine import default_argument_parser
+
+    parser = default_argument_parser(epilog=__doc__)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the next round would query, why, and what it would cost; train and write nothing",
+    )
+    parser.set_defaults(dist_url="auto")
+    return parser.parse_args(argv)
+
+
+def build_config(args):
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_osal_config(cfg)
+    try:
+        if args.config_file:
+            cfg.merge_from_file(args.config_file)
+        cfg.merge_from_list(args.opts)
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config-file {error.filename}: no such file") from None
+    except (
+        AssertionError,
+        KeyError,
+        ValueError,
+    ) as error:  # yacs: an odd number of words, an unknown key, a type
+        raise ConfigError(
+            f"{error.args[0]}; our keys are in osal_detectron2/config.py, a float is 8.0"
+        ) from None
+    return cfg
+
+
+def main(args) -> None:
+    """Runs in every process."""
+    from osal_detectron2.engine import AwaitingLabels
+
+    try:
+        train(args)
+    except AwaitingLabels as stop:
+        print(stop.message)
+    except OSALError as error:
+        # Errors that a data loader's worker met carry its traceback in front.
+        print(f"error: {str(error).rsplit('Error: ', 1)[-1].strip()}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except FloatingPointError as error:
+        advice = "lower SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS, in a new OUTPUT_DIR"
+        print(f"error: the training diverged ({str(error).splitlines()[0]}): {advice}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def train(args) -> None:
+    from detectron2.utils import comm
+
+    from osal_detectron2.engine import ActiveLearningTrainer, log_banner, preview_next_round, setup_logs
+
+    cfg = build_config(args)
+    if args.dry_run or args.eval_only:
+        trainer = ActiveLearningTrainer(cfg, resume=True, read_only=True)
+        trainer.resume_or_load(resume=args.resume or args.dry_run)
+        if args.dry_run:
+            preview_next_round(trainer)
+        else:
+            trainer.evaluate_only()
+        return
+    with RunLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        trainer = ActiveLearningTrainer(cfg, resume=args.resume)
+        setup_logs(trainer.cfg)
+        trainer.resume_or_load(resume=args.resume)
+        log_banner(trainer)
+        trainer.train()
+        print_results(cfg.OUTPUT_DIR)
+
+
+def print_results(folder: str) -> None:
+    """The table of the run and where its pictures are."""
+    from detectron2.utils import comm
+
+    from osal_detectron2.evaluation.learning_curve import read_curve
+    from osal_detectron2.evaluation.report import format_table
+
+    if comm.is_main_process():
+        print("\n" + format_table(read_curve(folder)))
+        for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
+            for path in sorted(Path(folder).glob(pattern)):
+                print(f"{title:14s} {path}")
+
+
+def run(argv=None) -> None:
+    from detectron2.engine import launch
+
+    args = parse_arguments(argv)
+    try:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as stopped:  # a child has printed its error already
+        raise SystemExit(stopped.exit_code or 1) from None
+
+
+if __name__ == "__main__":
+    run()
