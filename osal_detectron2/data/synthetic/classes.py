@@ -56,7 +56,7 @@ KINDS = {
         # bean-shaped, pale, in a wide foamy cell
         Kind(
             "macrophage", "macrophage", "nonTIL_stromal",
-            "bean", 23, 0.14, (1.4, 2.0), 0.05, (0.40, 0.70), 2.8, 0.22, 0.25, (0, 1), "foamy",
+            "bean", 25, 0.14, (1.3, 1.8), 0.05, (0.40, 0.70), 2.8, 0.22, 0.25, (0, 1), "foamy",
         ),
         # long spindle along the collagen
         Kind(

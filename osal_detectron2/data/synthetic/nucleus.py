@@ -62,7 +62,7 @@ def _chromatin(place, look, style, u, v, depth, rho, rng):
         stain *= 1 - 0.45 * np.clip(1.6 * (1 - rho), 0, 1)
     if place.kind == "plasma_cell":
         spokes = np.cos(rng.integers(5, 8) * np.arctan2(v, u) + rng.uniform(0, 6.3))
-        stain *= 1 + rng.uniform(0.10, 0.40) * spokes * np.exp(-(((rho - 0.65) / 0.25) ** 2))
+        stain *= 1 + rng.uniform(0.05, 0.32) * spokes * np.exp(-(((rho - 0.65) / 0.25) ** 2))
     low, high = look.nucleoli
     if look.shape in ("oval", "bean", "spindle") and high:
         size = np.sqrt(max(place.length, 8) / 22)
@@ -91,7 +91,7 @@ def _oval(u, v, a, b, look, rng):
 
 
 def _bean(u, v, a, b, look, rng):
-    bent = v + rng.uniform(0.4, 0.7) * b * (1 - (u / (0.62 * a)) ** 2) * np.exp(-((u / (0.62 * a)) ** 2))
+    bent = v + rng.uniform(0.3, 0.6) * b * (1 - (u / (0.62 * a)) ** 2) * np.exp(-((u / (0.62 * a)) ** 2))
     return _oval(u, bent, a, 0.9 * b, look, rng)
 
 
