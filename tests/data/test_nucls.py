@@ -196,3 +196,25 @@ def test_prepare_elsewhere_records_where_the_images_are(tmp_path):
     assert source["image_root"] == str((tmp_path / "release" / "rgb").resolve())
     assert any("no folds by random" in note for note in report.notes)
     assert not (tmp_path / "release" / "annotations").exists()
+
+
+def test_output_that_cannot_be_written_is_one_error_line(tmp_path, capsys):
+    add_tile(tmp_path)
+    (tmp_path / "annotations").write_text("a file where the folder should be")
+    assert main(["--release", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "annotations: cannot write" in message
+    assert (tmp_path / "annotations").read_text() == "a file where the folder should be"
+
+
+def test_preparing_again_gives_the_same_bytes(tmp_path):
+    for n in range(6):
+        add_tile(tmp_path, n)
+    prepare(tmp_path)
+    first = {p.name: p.read_bytes() for p in (tmp_path / "annotations").iterdir()}
+    prepare(tmp_path)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "annotations").iterdir()} == first
+    prepare(tmp_path, seed=1)
+    assert (tmp_path / "annotations" / "random_fold1_test.json").read_bytes() != first[
+        "random_fold1_test.json"
+    ]
