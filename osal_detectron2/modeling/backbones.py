@@ -88,7 +88,7 @@ class TorchvisionBackbone(Backbone):
         kind = type(network).__name__
         try:
             parts = split_by_stride(trunk_blocks(network))
-        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        except (ValueError, RuntimeError, IndexError, TypeError, AssertionError) as error:
             raise ConfigError(
                 f"MODEL.TORCHVISION.NAME: {kind} is no sequence of blocks with strides 4, 8, 16, 32 ({error})"
             ) from error
@@ -112,7 +112,8 @@ class TorchvisionBackbone(Backbone):
     @classmethod
     def from_config(cls, cfg):
         node = cfg.MODEL.TORCHVISION
-        if node.NORM == "frozen" and not node.WEIGHTS:
+        pretrained = bool(node.WEIGHTS or cfg.MODEL.WEIGHTS)
+        if node.NORM == "frozen" and not pretrained:
             logging.getLogger(__name__).warning(
                 "MODEL.TORCHVISION.NORM 'frozen' without MODEL.TORCHVISION.WEIGHTS: a frozen BatchNorm of "
                 "random weights normalises nothing. Give weights here or in MODEL.WEIGHTS, or choose 'GN' or "
@@ -121,7 +122,8 @@ class TorchvisionBackbone(Backbone):
         return {
             "network": build_torchvision_network(node.NAME, weights=node.WEIGHTS),
             "norm": node.NORM,
-            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT if node.WEIGHTS or cfg.MODEL.WEIGHTS else 0,
+            # Detectron2 freezes two stages by default: of random weights that would only cripple them.
+            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT if pretrained else 0,
         }
 
     def freeze(self, freeze_at: int) -> None:
@@ -173,7 +175,7 @@ def build_torchvision_network(name: str, *, weights: str = "") -> nn.Module:
             f"MODEL.TORCHVISION.WEIGHTS: there is no file '{weights}'; give a local file, or '' for none"
         )
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:
         raise ConfigError(
             f"MODEL.TORCHVISION.WEIGHTS: '{weights}' is no PyTorch state dict ({error})"

@@ -65,9 +65,10 @@ def class_means(features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
     Returns:
         means (2, d), a zero row for a class without features, and (2,) bool: which classes have any.
     """
-    membership = torch.stack([labels == KNOWN, labels == UNKNOWN]).to(features.dtype)
-    counts = membership.sum(dim=1)
-    return membership @ features / counts.clamp(min=1)[:, None], counts > 0
+    # Sums, not a matrix product: mixed precision would round that to half.
+    members = [features[labels == c] for c in (KNOWN, UNKNOWN)]
+    means = torch.stack([m.sum(dim=0) / max(len(m), 1) for m in members])
+    return means, torch.tensor([len(m) > 0 for m in members], device=features.device)
 
 
 def refit_prototypes(

@@ -6,6 +6,7 @@ id K is positive for its RPN and background for its ROI heads.
 """
 
 import torch
+from detectron2.config import configurable
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
@@ -37,16 +38,19 @@ class OpenSetRPN(RPN):
 
     _version = 1
 
-    def __init__(self, *args, num_known: int | None = None, **kwargs):
+    @configurable
+    def __init__(self, *, num_known: int, **kwargs):
         """
         Args:
-            num_known: K; read from MODEL.ROI_HEADS.NUM_CLASSES when built from a config.
-            args, kwargs: arguments of `RPN`.
+            num_known: K.
+            kwargs: arguments of `RPN`.
         """
-        if num_known is None:
-            num_known = args[0].MODEL.ROI_HEADS.NUM_CLASSES
-        super().__init__(*args, **kwargs)
+        super().__init__(**kwargs)
         self.num_known = num_known
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        return {**super().from_config(cfg, input_shape), "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
 
     @torch.no_grad()
     def label_and_sample_anchors(self, anchors, gt_instances):

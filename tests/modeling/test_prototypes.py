@@ -1,0 +1,276 @@
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from detectron2.structures import Instances
+from detectron2.utils.events import EventStorage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.modeling.prototypes import (
+    PrototypeBranch,
+    class_means,
+    prototype_loss,
+    refit_prototypes,
+)
+
+BOTH = torch.tensor([True, True])
+
+
+def proposals(*gt_classes):
+    result = Instances((10, 10))
+    result.gt_classes = torch.tensor(gt_classes, dtype=torch.long)
+    return [result]
+
+
+def step(branch, features, *gt_classes):
+    return branch.losses(torch.as_tensor(features).float(), proposals(*gt_classes), 2)["loss_prototype"]
+
+
+@pytest.mark.parametrize(
+    "feature, known, unknown, label, expected",
+    [
+        ((3.0, 4.0), (0.0, 0.0), (6.0, 8.0), 0, 10.0),
+        ((3.0, 4.0), (0.0, 0.0), (6.0, 8.0), 1, 10.0),
+        ((0.0, 0.0), (0.0, 0.0), (6.0, 8.0), 0, 0.0),
+        ((0.0, 0.0), (3.0, 0.0), (0.0, 4.0), 0, 3.0 + 6.0),
+        ((0.0, 0.0), (3.0, 0.0), (0.0, 4.0), 1, 4.0 + 7.0),
+        ((0.0, 0.0), (0.0, 0.0), (0.0, 20.0), 0, 0.0),
+    ],
+)
+def test_loss_is_that_of_equations_1_and_2(feature, known, unknown, label, expected):
+    loss = prototype_loss(
+        torch.tensor([feature]), torch.tensor([label]), torch.tensor([known, unknown]), BOTH, 10.0
+    )
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_loss_is_a_mean_over_regions_or_over_classes():
+    features = torch.tensor([[1.0], [2.0], [6.0], [5.0]])
+    prototypes = torch.tensor([[0.0], [100.0]])
+    labels = torch.tensor([0, 0, 0, 1])
+    unknown_term = 95.0 + 5.0
+    assert prototype_loss(features, labels, prototypes, BOTH, 10.0).item() == pytest.approx(
+        (9.0 + unknown_term) / 4
+    )
+    balanced = prototype_loss(features, labels, prototypes, BOTH, 10.0, balanced=True)
+    assert balanced.item() == pytest.approx((3.0 + unknown_term) / 2)
+
+
+def test_terms_of_an_undefined_prototype_are_omitted():
+    features, labels = torch.tensor([[3.0, 4.0]]), torch.tensor([0])
+    loss = prototype_loss(features, labels, torch.zeros(2, 2), torch.tensor([True, False]), 10.0)
+    assert loss.item() == pytest.approx(5.0)
+
+
+def test_gradient_is_finite_where_a_feature_lies_on_its_prototype():
+    prototypes = torch.zeros(2, 3, requires_grad=True)
+    features = torch.zeros(1, 3, requires_grad=True)
+    prototype_loss(features, torch.tensor([0]), prototypes, BOTH, 10.0).backward()
+    assert torch.isfinite(prototypes.grad).all() and torch.isfinite(features.grad).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 30), st.floats(0.01, 30.0))
+def test_refit_never_raises_the_summed_loss(seed, known, unknown, scale):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(known + unknown, 4, generator=generator) * scale
+    labels = torch.tensor([0] * known + [1] * unknown)
+    fitted, before, after = refit_prototypes(features, labels, margin=10.0, steps=50)
+    means, defined = class_means(features, labels)
+    n = len(features)
+    assert after <= before
+    assert before == pytest.approx(
+        n * prototype_loss(features, labels, means, defined, 10.0).item(), rel=1e-4
+    )
+    assert after == pytest.approx(
+        n * prototype_loss(features, labels, fitted, defined, 10.0).item(), rel=1e-4
+    )
+    assert defined[1].item() == (unknown > 0) and torch.equal(fitted[~defined], means[~defined])
+
+
+def test_refit_reaches_the_minimum_that_scipy_finds():
+    generator = torch.Generator().manual_seed(3)
+    features = torch.cat(
+        [torch.randn(80, 3, generator=generator), torch.randn(20, 3, generator=generator) + 3]
+    )
+    features[:5] += 40  # outliers drag the mean away from the geometric median
+    labels = torch.tensor([0] * 80 + [1] * 20)
+    fitted, before, after = refit_prototypes(features, labels, margin=10.0)
+
+    def loss(flat):
+        p = torch.as_tensor(flat.reshape(2, 3), dtype=torch.float32)
+        return 100 * prototype_loss(features, labels, p, BOTH, 10.0).item()
+
+    starts = [class_means(features, labels)[0].numpy(), fitted.numpy()]
+    reference = min(
+        minimize(loss, start.astype(np.float64).ravel(), method="Nelder-Mead", options={"maxiter": 4000}).fun
+        for start in starts
+    )
+    assert after < before - 10
+    assert after <= reference * 1.01
+
+
+def test_refit_is_deterministic_and_keeps_its_arguments():
+    features, labels = torch.rand(20, 4), torch.arange(20) % 2
+    copy = features.clone()
+    first, second = (refit_prototypes(features, labels, margin=10.0)[0] for _ in range(2))
+    assert torch.equal(first, second) and torch.equal(copy, features)
+
+
+def test_warm_up_ends_at_the_running_class_means():
+    branch = PrototypeBranch(feature_dim=2, warmup_iters=2, warmup_fraction=0.0, momentum=0.5)
+    for x in (1.0, 4.0):
+        assert step(branch, [[x, 0.0], [0.0, x]], 0, 1).item() == 0.0
+        assert torch.isinf(branch.distances(torch.zeros(1, 2))).all()
+    loss = step(branch, [[8.0, 0.0], [0.0, 8.0]], 0, 1)
+    mean = (0.25 * 1 + 0.5 * 4 + 8) / 1.75
+    assert torch.allclose(branch.prototypes.detach(), torch.tensor([[mean, 0.0], [0.0, mean]]))
+    own, other = 8 - mean, 10 - (8**2 + mean**2) ** 0.5
+    assert loss.item() == pytest.approx(0.1 * (own + max(other, 0.0)), rel=1e-5)
+
+
+def test_a_class_first_seen_after_the_warm_up_gets_its_prototype_then():
+    branch = PrototypeBranch(feature_dim=2, warmup_iters=1, warmup_fraction=0.0)
+    for _ in range(3):
+        step(branch, [[1.0, 1.0]], 0)
+    assert branch.initialised.tolist() == [True, False]
+    distances = branch.distances(torch.zeros(1, 2))
+    assert distances[0, 0].item() == pytest.approx(2**0.5) and torch.isinf(distances[0, 1])
+    assert step(branch, [[5.0, 5.0]], 1).item() == pytest.approx(0.1 * (10 - 32**0.5), rel=1e-4)
+    assert branch.prototypes[1].tolist() == [5.0, 5.0]
+
+
+def test_absence_of_a_class_leaves_its_running_mean_alone():
+    branch = PrototypeBranch(feature_dim=1, mode="ema", warmup_iters=0, warmup_fraction=0.0, momentum=0.1)
+    step(branch, [[3.0], [7.0]], 0, 1)
+    for _ in range(200):
+        step(branch, [[3.0]], 0)
+    assert branch.prototypes[1].item() == 7.0
+
+
+@pytest.mark.parametrize("mode, expected", [("ema", (0.5 * 2 + 6) / 1.5), ("mean", 4.0), ("learnable", 2.0)])
+def test_modes_differ_in_what_moves_the_prototype(mode, expected):
+    branch = PrototypeBranch(feature_dim=1, mode=mode, warmup_iters=0, warmup_fraction=0.0, momentum=0.5)
+    for x in (2.0, 6.0):
+        loss = step(branch, [[x]], 0)
+    assert branch.prototypes[0].item() == pytest.approx(expected)
+    assert branch.prototypes.requires_grad == (mode == "learnable") == loss.requires_grad
+
+
+def test_gradient_step_moves_a_learnable_prototype_towards_its_class():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    step(branch, [[2.0]], 0)
+    step(branch, [[6.0]], 0).backward()
+    assert branch.prototypes.grad[0].item() == pytest.approx(-0.1)
+    assert branch.prototypes.grad[1].item() == 0.0
+
+
+def test_background_regions_take_no_part_and_none_at_all_is_a_connected_zero():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    features = torch.ones(2, 1, requires_grad=True)
+    loss = branch.losses(features, proposals(2, 2), 2)["loss_prototype"]
+    loss.backward()
+    assert loss.item() == 0.0 and branch.prototypes.grad is not None and features.grad is not None
+    assert branch.feature_counts.tolist() == [0.0, 0.0]
+
+
+def test_last_foreground_class_is_the_unknown_one():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    branch.losses(torch.tensor([[1.0], [3.0], [9.0], [50.0]]), proposals(0, 1, 2, 3), 3)
+    assert branch.prototypes.detach().flatten().tolist() == [2.0, 9.0]
+
+
+def test_scaled_features_have_length_ten():
+    branch = PrototypeBranch(feature_dim=2, norm="scaled", warmup_iters=0, warmup_fraction=0.0)
+    step(branch, [[0.3, 0.4], [0.0, 7.0]], 0, 1)
+    assert torch.allclose(branch.prototypes.detach(), torch.tensor([[6.0, 8.0], [0.0, 10.0]]))
+    distances = branch.distances(torch.tensor([[30.0, 40.0]]))
+    assert distances[0].tolist() == pytest.approx([0.0, 40**0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "iters, length, expected", [(100, 0, 100), (100, 5000, 500), (100, 600, 100), (100, 50, 25)]
+)
+def test_warm_up_is_at_most_half_of_a_round(iters, length, expected):
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=iters, warmup_fraction=0.1)
+    branch.begin_round(iterations=length, reset=False)
+    assert branch.warmup == expected
+
+
+def test_begin_round_forgets_only_when_told_to():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    step(branch, [[2.0]], 0)
+    branch.begin_round(iterations=10, reset=False)
+    assert branch.initialised[0] and branch.steps == 1
+    branch.begin_round(iterations=10, reset=True)
+    assert not branch.initialised.any() and branch.steps == 0
+    assert branch.feature_counts.sum() == 0 and branch.prototypes.sum() == 0
+
+
+@pytest.mark.parametrize("mode", ["learnable", "ema", "mean"])
+def test_state_dict_is_all_that_a_resume_needs(mode):
+    def branch():
+        return PrototypeBranch(feature_dim=2, mode=mode, warmup_iters=3, warmup_fraction=0.0)
+
+    data = torch.rand(6, 4, 2, generator=torch.Generator().manual_seed(0)) * 5
+    whole, first, second = branch(), branch(), branch()
+    losses = [step(whole, x, 0, 0, 1, 2).item() for x in data]
+    for x in data[:2]:
+        step(first, x, 0, 0, 1, 2)
+    second.load_state_dict(first.state_dict())
+    assert [step(second, x, 0, 0, 1, 2).item() for x in data[2:]] == losses[2:]
+
+
+def test_mixed_precision_does_not_round_the_class_means():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = step(branch, [[1.0], [1.001], [5.0]], 0, 0, 1)
+    assert loss.dtype == torch.float32
+    assert branch.prototypes.detach().flatten().tolist() == pytest.approx([1.0005, 5.0])
+
+
+def test_set_prototypes_defines_those_that_are_named():
+    branch = PrototypeBranch(feature_dim=2)
+    branch.set_prototypes(torch.tensor([[3.0, 4.0], [9.0, 9.0]]), torch.tensor([True, False]))
+    distances = branch.fields(torch.zeros(1, 2), None)
+    assert (
+        distances["dist_known"].item() == pytest.approx(5.0) and torch.isinf(distances["dist_unknown"]).all()
+    )
+
+
+def test_distances_are_logged_where_there_is_a_storage():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
+    with EventStorage() as storage:
+        step(branch, [[0.0], [4.0]], 0, 1)
+        step(branch, [[1.0], [4.0]], 0, 1)
+        latest = {name: value for name, (value, _) in storage.latest().items()}
+    assert latest["prototype/distance_same"] == pytest.approx(0.5, abs=1e-5)
+    assert latest["prototype/distance_other"] == pytest.approx(3.5)
+    assert latest["prototype/hinge_active"] == 1.0
+
+
+@pytest.mark.parametrize("argument", [{"mode": "fixed"}, {"norm": "unit"}])
+def test_unknown_options_are_named(argument):
+    with pytest.raises(ConfigError, match="OSAL.PROTOTYPE.*choose one of"):
+        PrototypeBranch(feature_dim=1, **argument)
+
+
+def _rank(rank, store, results):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    branch = PrototypeBranch(feature_dim=1, mode="mean", warmup_iters=0, warmup_fraction=0.0)
+    # Rank 1 sees the unknown class only, and more of it.
+    step(branch, [[2.0]] if rank == 0 else [[4.0], [8.0]], *([0] if rank == 0 else [1, 1]))
+    results[rank] = branch.prototypes.detach().flatten().tolist()
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_agree_on_the_class_means(tmp_path):
+    context = mp.get_context("fork")  # a fresh interpreter would spend seconds on imports
+    with context.Manager() as manager:
+        results = manager.dict()
+        mp.start_processes(_rank, args=(tmp_path / "store", results), nprocs=2, start_method="fork")
+        assert dict(results) == {0: [2.0, 6.0], 1: [2.0, 6.0]}
