@@ -208,12 +208,15 @@ def test_a_process_killed_at_any_instant_leaves_a_run_that_goes_on(tmp_path):
                 selection = driver.ledger.selection(round)
                 driver.commit(round, selection["selected"] if selection else keys)
 
+    began = time.perf_counter()
+    work(tmp_path / "unbroken")
+    step = (time.perf_counter() - began) / 8  # aims at some ten kills, on a fast disk or a slow one
     while True:
         child = os.fork()
         if child == 0:
             work(folder)
             os._exit(0)
-        time.sleep(rng.uniform(0.0005, 0.01))
+        time.sleep(rng.uniform(0, step * 1.15**kills))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if Ledger.exists(folder):
@@ -221,7 +224,6 @@ def test_a_process_killed_at_any_instant_leaves_a_run_that_goes_on(tmp_path):
         if os.WIFEXITED(status):
             break
         kills += 1
-    work(tmp_path / "unbroken")
     assert kills >= 3, "the kills came too late: the test shows nothing"
     runs = [Ledger.open(tmp_path / name) for name in ("killed", "unbroken")]
     assert runs[0].labelled_keys() == runs[1].labelled_keys() == sorted(POOL)

@@ -30,15 +30,22 @@ def test_a_writer_killed_at_any_instant_leaves_a_whole_file(tmp_path):
     """SIGKILL at random instants: what is at the path is always one of the two versions, never a part."""
     path, rng = tmp_path / "state.json", random.Random(0)
     versions = [{"n": n, "payload": list(range(n, n + 4000))} for n in (0, 1)]
-    store.write_json(path, versions[0])
+    began = time.perf_counter()
+    for version in versions:
+        store.write_json(path, version)
+    one_write = (time.perf_counter() - began) / 2  # disks differ by a factor of 100: aim relative to this one
     seen, leftovers = set(), 0
-    for _ in range(60):
+    for _ in range(40):
+        read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(write_end, b"x")
             while True:
                 for version in versions:
                     store.write_json(path, version)
-        time.sleep(rng.uniform(0.001, 0.012))
+        os.read(read_end, 1)
+        os.close(read_end), os.close(write_end)
+        time.sleep(rng.uniform(0.1, 4) * one_write)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         content = store.read_json(path)
