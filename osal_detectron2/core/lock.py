@@ -31,6 +31,8 @@ class RunLock:
     A record lock (`fcntl.lockf`) on `folder/.lock`: free again the moment its process is gone, however it
     went, and not kept alive by forked data-loading workers (a `flock` would be). The file names the holder
     and stays in place, empty, after a release: removing it would let two processes lock two different files.
+    The process that holds the lock must not open `.lock` (nor copy the whole folder): closing it gives the lock
+    away, as POSIX has it.
     """
 
     def __init__(self, folder: str | Path):
