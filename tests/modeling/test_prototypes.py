@@ -143,8 +143,8 @@ def test_a_class_first_seen_after_the_warm_up_gets_its_prototype_then():
     assert branch.prototypes[1].tolist() == [5.0, 5.0]
 
 
-def test_absence_of_a_class_leaves_its_running_mean_alone():
-    branch = PrototypeBranch(feature_dim=1, mode="ema", warmup_iters=0, warmup_fraction=0.0, momentum=0.1)
+def test_a_class_seen_once_at_the_start_of_the_warm_up_is_not_forgotten():
+    branch = PrototypeBranch(feature_dim=1, warmup_iters=200, warmup_fraction=0.0, momentum=0.1)
     step(branch, [[3.0], [7.0]], 0, 1)
     for _ in range(200):
         step(branch, [[3.0]], 0)
