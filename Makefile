@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-setup: ## make or complete .venv (6 GB; PYTHON=python3.12 chooses the interpreter)
+setup: ## make or complete .venv (10 GB of free disk; PYTHON=python3.12 chooses the interpreter)
 	@$(PYTHON) tools/setup_environment.py
 
 data: setup ## draw the synthetic data set into datasets/synthetic

@@ -3,7 +3,7 @@
 
 --target is a Python version or an interpreter of the target machine's version. With --torch no the bundle
 leaves out torch, torchvision and the CUDA libraries, for machines that have their own; with --have it leaves
-out what the file lists, the target machine's `pip freeze`. There (Linux x86-64): python3 bundle/py312/install.py
+out what the file lists, the target machine's `pip freeze`. There (Linux x86-64): python3 install.py
 
 Example: python3 tools/bundle.py --target 3.12 --torch no
 """
@@ -50,13 +50,13 @@ def target_version(target):
 
 
 def read_pins(version):
-    """Return {name: requirement} of everything pinned for Python `version`, markers resolved.
+    """Return {name: requirement} of everything pinned, the test tools too, for Python `version`.
 
-    Resolved here, because pip evaluates markers for the Python that it runs on.
+    Markers are resolved here, because pip evaluates markers for the Python that it runs on.
     """
     recent = version != "3.10"
     pins = {}
-    for file in ("base.txt", "transitive.txt"):
+    for file in ("base.txt", "dev.txt", "transitive.txt"):
         for line in (REQUIREMENTS / file).read_text().splitlines():
             requirement, _, marker = (part.strip() for part in line.partition(";"))
             if requirement.startswith(("#", "-")) or not requirement:
