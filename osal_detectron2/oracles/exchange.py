@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import ConfigError, DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
-from ..core.ledger import Ledger, next_round, round_name
+from ..core.ledger import Ledger, next_round
 from ..core.store import atomic_path, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from .batch import (
     PENDING,
@@ -76,11 +76,10 @@ def export_batch(
     names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n names, "scores": n}; a
     tile may lack them. copy_images: put the images into query/images too.
     Put again, the same question leaves people's files alone (and writes labels.json if all answers are in).
-    Raises LedgerError if answers to another question are there; DataError; OutputError.
+    Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
     """
-    folder = Path(folder)
-    query = folder / "rounds" / round_name(round) / "query"
-    header = sha256_file(folder / "run.json") if Ledger.exists(folder) else ""
+    query = Ledger.open(folder).round_dir(round) / "query"
+    header = sha256_file(Path(folder) / "run.json")
     batch = sha256_bytes(json.dumps([header, round, list(keys)]).encode())[:16]
     present = Request.read(query)
     if present is not None and present.batch == batch and (query / "batch.json").is_file():

@@ -147,7 +147,7 @@ def test_the_batch_tells_people_everything(run, images):
     assert batch_status(run).pending_keys == BATCH
 
 
-def test_images_are_copied_on_request_so_that_an_edit_spares_the_data_set(run, images, tmp_path):
+def test_images_are_copied_on_request_so_that_an_edit_spares_the_data_set(run, images):
     (run / "rounds/000/query/request.json").unlink()
     export(run, images, copy_images=True)
     copy = run / "rounds/000/query/images" / BATCH[0]
@@ -156,7 +156,7 @@ def test_images_are_copied_on_request_so_that_an_edit_spares_the_data_set(run, i
     assert open(images[BATCH[0]]["file_name"], "rb").read() == BATCH[0].encode()
     outside = {**images, "../up.png": images[BATCH[0]]}
     with pytest.raises(DataError, match="leads out"):
-        export(tmp_path / "other", outside, keys=["../up.png"], copy_images=True)
+        export(run, outside, keys=["../up.png"], round=1, copy_images=True)
 
 
 def test_a_second_export_leaves_a_batch_that_is_being_edited_alone(run, images):
@@ -174,10 +174,17 @@ def test_answers_to_another_question_are_not_buried(run, images, tmp_path):
     assert files(run) == before
 
 
-def test_an_unknown_class_in_a_prediction(run, images, tmp_path):
+def test_an_unknown_class_in_a_prediction(run, images):
     bad = {BATCH[0]: {"boxes": [[0, 0, 5, 5]], "classes": ["dust"], "scores": [1.0]}}
     with pytest.raises(DataError, match="dust"):
-        export(tmp_path / "other", images, predictions=bad)
+        export(run, images, round=1, predictions=bad)
+
+
+def test_a_folder_that_is_not_the_run_gets_no_batch(run, images):
+    before = files(run)
+    with pytest.raises(LedgerError, match="no run.json"):
+        export(run / "rounds/000", images)
+    assert files(run) == before
 
 
 # ---- import -----------------------------------------------------------------------------------------------
