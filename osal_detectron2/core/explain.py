@@ -9,7 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .errors import DataError, LedgerError
-from .ledger import INIT, Ledger, next_round
+from .ledger import Ledger
+from .rounds import INIT, next_round
 
 
 def explain(folder: str | Path, key: str) -> str:

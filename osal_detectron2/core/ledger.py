@@ -23,34 +23,13 @@ from pathlib import Path
 
 from .errors import DataError, LedgerError
 from .labels import LABELLED, REVIEWED_EMPTY, LabelFile, TileLabels
+from .rounds import INIT, budget_of, next_round, round_name
 from .store import read_json, sha256_file, write_json
 
 RUN_SCHEMA = "osal-run/1"
 COMMIT_SCHEMA = "osal-commit/1"
 SELECTION_SCHEMA = "osal-selection/1"
-INIT = "init"
 HASHED_FILES = ("selection.json", "labels.json", "metrics.json", "scores.npz")
-
-
-def round_name(round: str | int) -> str:
-    """The folder of a round below rounds/: "init", "000", "001", ..."""
-    if round == INIT:
-        return INIT
-    if isinstance(round, bool) or not isinstance(round, int) or round < 0:
-        raise ValueError(f"a round is {INIT!r} or 0, 1, 2, ..., not {round!r}")
-    return f"{round:03d}"
-
-
-def next_round(last: str | int | None) -> str | int:
-    """The round after `last`: None -> "init" -> 0 -> 1 ..."""
-    return INIT if last is None else 0 if last == INIT else last + 1
-
-
-def budget_of(plan: Sequence[int], round: str | int) -> int:
-    """Tiles that `round` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
-    if round == INIT:
-        return plan[0]
-    return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
 
 
 class Ledger:

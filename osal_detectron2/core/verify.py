@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .errors import OSALError
 from .labels import LabelFile
-from .ledger import COMMIT_SCHEMA, HASHED_FILES, INIT, Ledger, budget_of, next_round, round_name
+from .ledger import COMMIT_SCHEMA, HASHED_FILES, Ledger
+from .rounds import INIT, budget_of, next_round, round_name
 from .store import read_json, sha256_file
 
 

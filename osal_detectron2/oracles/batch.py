@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..core.errors import DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, LabelFile, TileLabels
-from ..core.ledger import Ledger, next_round
+from ..core.ledger import Ledger
+from ..core.rounds import next_round
 from ..core.store import read_json, write_json
 
 PENDING = "pending"

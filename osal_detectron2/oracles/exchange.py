@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import ConfigError, DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
-from ..core.ledger import Ledger, next_round
+from ..core.ledger import Ledger
+from ..core.rounds import next_round
 from ..core.store import atomic_path, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from .batch import (
     PENDING,

@@ -6,7 +6,8 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from ..core.ledger import INIT, Ledger, next_round
+from ..core.ledger import Ledger
+from ..core.rounds import INIT, next_round
 from .batch import batch_status
 
 

@@ -1,0 +1,28 @@
+"""What the rounds of a run are called, which follows which, and how many tiles each may select."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+INIT = "init"  # the initial labelled set: before round 0, without training
+
+
+def round_name(round: str | int) -> str:
+    """The folder of a round below rounds/: "init", "000", "001", ..."""
+    if round == INIT:
+        return INIT
+    if isinstance(round, bool) or not isinstance(round, int) or round < 0:
+        raise ValueError(f"a round is {INIT!r} or 0, 1, 2, ..., not {round!r}")
+    return f"{round:03d}"
+
+
+def next_round(last: str | int | None) -> str | int:
+    """The round after `last`: None -> "init" -> 0 -> 1 ..."""
+    return INIT if last is None else 0 if last == INIT else last + 1
+
+
+def budget_of(plan: Sequence[int], round: str | int) -> int:
+    """Tiles that `round` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
+    if round == INIT:
+        return plan[0]
+    return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
