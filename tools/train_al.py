@@ -22,6 +22,7 @@ from torch.multiprocessing import ProcessExitedException  # noqa: E402
 
 from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
 from osal_detectron2.core.lock import RunLock  # noqa: E402
+from osal_detectron2.core.store import clean_temporary  # noqa: E402
 
 
 def parse_arguments(argv=None):
@@ -92,6 +93,8 @@ def train(args) -> None:
             trainer.evaluate_only()
         return
     with RunLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        if comm.is_main_process():
+            clean_temporary(cfg.OUTPUT_DIR)
         trainer = ActiveLearningTrainer(cfg, resume=args.resume)
         setup_logs(trainer.cfg)
         trainer.resume_or_load(resume=args.resume)

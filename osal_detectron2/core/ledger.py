@@ -10,6 +10,7 @@ Layout of the run folder (OUTPUT_DIR):
         metrics.json, scores.npz      evaluation and the pool's scores, where there are any
         commit.json                   written last: the round counts from here on, and never changes again
 
+The record holds no times (timing.json does, outside of the chain): the same run gives the same bytes.
 Whatever a killed process left of a round without commit.json is used again or written again. All reading
 checks the chain; `core.verify` lists every fault instead of stopping at the first.
 """
@@ -17,7 +18,6 @@ checks the chain; `core.verify` lists every fault instead of stopping at the fir
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -77,7 +77,6 @@ class Ledger:
             "config": _plain(config),
             "dataset_sha256": dataset_sha256,
             "versions": _plain(versions),
-            "created": _now(),
         }
         write_json(folder / "run.json", header)
         return cls(folder, header)
@@ -277,7 +276,6 @@ class Ledger:
                 "selected": selected,
                 "files": {n: sha256_file(folder / n) for n in HASHED_FILES if (folder / n).is_file()},
                 "states": {key: labels[key].state for key in selected},
-                "time": _now(),
             },
         )
 
@@ -335,7 +333,3 @@ def _plain(mapping: Mapping) -> dict:
 
 def _show(config: Mapping, key: str, missing: str) -> str:
     return json.dumps(config[key], sort_keys=True) if key in config else missing
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

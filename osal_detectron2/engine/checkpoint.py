@@ -25,8 +25,7 @@ class AtomicCheckpointer(OpenSetCheckpointer):
         data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
         data.update(kwargs)
         basename = f"{name}.pth"
-        with atomic_path(os.path.join(self.save_dir, basename)) as temporary:
-            torch.save(data, temporary)
+        _save(data, os.path.join(self.save_dir, basename))
         self.tag_last_checkpoint(basename)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -55,5 +54,10 @@ class AtomicCheckpointer(OpenSetCheckpointer):
 
     def save_initial(self, path: str) -> None:
         """Write the weights that `load_initial` reads (model only)."""
-        with atomic_path(path) as temporary:
-            torch.save(self.model.state_dict(), temporary)
+        _save(self.model.state_dict(), path)
+
+
+def _save(data: dict, path: str) -> None:
+    # An open file: torch's own writer turns a full disk into a RuntimeError without a reason.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(data, file)

@@ -25,8 +25,8 @@ class ActiveLearningHook(HookBase):
     """Runs active learning inside any Detectron2 trainer's one `train()`.
 
     At the last iteration of a round: checkpoint, evaluate, query, annotate, commit, and start the next round with fresh
-    weights, optimizer state and data. Register it after the LR scheduler and before the writers. Everything that it does
-    is a function of (iteration, ledger, seed), so a run that was killed at any instant goes on as if it had not been.
+    weights, optimizer state and data. Register it after the LR scheduler and before the writers. All that it does is
+    a function of (iteration, ledger, seed), so a run that was killed at any instant goes on as if it had not been.
 
     Args:
         steps: evaluate, query, annotate and commit.

@@ -21,6 +21,7 @@ from ..core.schedule import RoundSchedule
 from ..core.seeding import tie_hash
 from ..core.store import read_json, write_json, write_npz
 from ..dist import on_main
+from ..oracles.batch import BatchStatus
 from ..oracles.exchange import export_batch
 from ..scoring.pool import PoolScorer
 from ..scoring.prototypes import refitted_prototypes
@@ -36,7 +37,7 @@ _INIT_TIE_ROUND = (
 
 
 class AwaitingLabels(SystemExit):
-    """The run stops here, with exit code 0, until people have labelled a batch. Not an error: see docs/human_oracle.md."""
+    """The run stops here, with exit code 0, until people have labelled a batch (docs/human_oracle.md)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(0)
@@ -213,7 +214,7 @@ class RoundSteps:
         with self._timed(round_index, "query"):
             selection = self.preview(round_index, model)
         on_main(self._write_scores, round_index, selection)
-        on_main(self._write_selection, round_index, selection, self.query_tiles)
+        on_main(self._write_selection, round_index, selection)
 
     def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
         """rounds/r/labels.json: from the simulated oracle, or imported by tools/al.py from people."""
@@ -226,7 +227,8 @@ class RoundSteps:
             on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
             return
         predictions = self._pre_annotations(keys, model) if model is not None else {}
-        on_main(self._export, round_index, keys, predictions)
+        if on_main(self._export, round_index, keys, predictions).complete:
+            return
         folder = on_main(lambda: self.ledger.round_dir(round_index) / "query")
         raise AwaitingLabels(
             f"awaiting labels for {len(keys)} tiles of round {round_index}: annotate {folder / 'batch.json'}, then run "
@@ -255,7 +257,7 @@ class RoundSteps:
             self.query(round_index, model)
             self.annotate(round_index, model)
         elif on_main(lambda: self._selection_of(round_index)) is None:
-            on_main(self._write_selection, round_index, Selection(selected=()), 0)
+            on_main(self._write_selection, round_index, Selection(selected=()))
         self.commit(round_index)
         return metrics
 
@@ -285,7 +287,7 @@ class RoundSteps:
         records.update({r["image_key"]: r for r in self.training_records()})
         return records
 
-    def _write_selection(self, round_index: Round, selection: Selection, budget: int) -> None:
+    def _write_selection(self, round_index: Round, selection: Selection) -> None:
         folder = self.ledger.round_dir(round_index)
         write_json(
             folder / "selection.json",
@@ -293,7 +295,7 @@ class RoundSteps:
                 "schema": "osal-selection/1",
                 "round": round_index,
                 "strategy": self.strategy.name if round_index != "init" else "initial",
-                "budget": budget,
+                "budget": self.ledger.budget(round_index),
                 "candidates": len(selection.candidates),
                 "selected": list(selection.selected),
                 "reasons": dict(selection.reasons),
@@ -329,7 +331,7 @@ class RoundSteps:
             }
         return result
 
-    def _export(self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]) -> None:
+    def _export(self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]) -> BatchStatus:
         folder = self.ledger.round_dir(round_index)
         tile_scores: dict[str, dict[str, float]] = {k: {} for k in keys}
         if (folder / "scores.npz").exists():
@@ -338,8 +340,8 @@ class RoundSteps:
                 names = [n for n in stored.files if n not in ("keys", "selected")]
                 columns = {n: stored[n] for n in names}
             tile_scores = {k: {n: float(columns[n][rows[k]]) for n in names} for k in keys}
-        export_batch(
-            folder,
+        return export_batch(
+            self.ledger.folder,
             round=round_index,
             keys=keys,
             images={k: self.records[k] for k in keys},

@@ -121,9 +121,10 @@ def check_selection(selection: Selection, context: QueryContext) -> Selection:
     """Hold a strategy to its contract: a subset of the pool, no duplicate, exactly the size asked for."""
     chosen = selection.selected
     if len(set(chosen)) != len(chosen) or not set(chosen) <= set(context.pool) or len(chosen) != context.size:
+        outside = len(set(chosen) - set(context.pool))
         raise LedgerError(
-            f"the strategy selected {len(chosen)} tiles ({len(set(chosen))} different, {len(set(chosen) - set(context.pool))} "
-            f"outside the pool) where exactly {context.size} of the pool were asked for: a defect of the strategy"
+            f"the strategy selected {len(chosen)} tiles ({len(set(chosen))} different, {outside} outside the pool) "
+            f"where exactly {context.size} of the pool were asked for: a defect of the strategy"
         )
     return selection
 
