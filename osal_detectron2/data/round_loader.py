@@ -95,4 +95,6 @@ def build_round_loader(
         sampler=_Positions(positions),
         num_workers=num_workers,
         collate_fn=_as_list,
+        # Its own stream: a new iterator draws a seed, and after a resume it is made in another iteration.
+        generator=torch.Generator(),
     )

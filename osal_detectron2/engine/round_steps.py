@@ -161,12 +161,8 @@ class RoundSteps:
         """Select, label and commit the initial set, unless it is committed."""
         if on_main(lambda: self.ledger.is_committed("init")):
             return
-        on_main(
-            self._write_selection,
-            "init",
-            self.initial_selection(),
-            len(self.init_keys) or self.schedule.labelled[0],
-        )
+        if on_main(lambda: self._selection_of("init")) is None:
+            on_main(self._write_selection, "init", self.initial_selection())
         self.annotate("init", model=None)
         self.commit("init")
 

@@ -1,0 +1,69 @@
+"""A miniature of the whole thing: 24 synthetic tiles, two tiny detectors, three rounds of four iterations."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = """
+_BASE_: "{root}/configs/quickstart.yaml"
+MODEL:
+  FPN: {{OUT_CHANNELS: 16}}
+  RPN: {{PRE_NMS_TOPK_TRAIN: 50, PRE_NMS_TOPK_TEST: 50, POST_NMS_TOPK_TRAIN: 20, POST_NMS_TOPK_TEST: 20}}
+  ROI_HEADS: {{BATCH_SIZE_PER_IMAGE: 16, SCORE_THRESH_TEST: 0.0}}
+  ROI_BOX_HEAD: {{FC_DIM: 16, POOLER_RESOLUTION: 3}}
+SOLVER: {{IMS_PER_BATCH: 2, WARMUP_ITERS: 0, BASE_LR: 0.01, CHECKPOINT_PERIOD: 3}}
+TEST: {{DETECTIONS_PER_IMAGE: 20}}
+OSAL:
+  DATA:
+    TRAIN_JSON: "{data}/annotations/random_fold1_train.json"
+    TRAIN_IMAGE_ROOT: "{data}/rgb"
+    TEST_JSON: "{data}/annotations/random_fold1_test.json"
+    TEST_IMAGE_ROOT: "{data}/rgb"
+  BUDGET: {{INIT_TILES: 4, QUERY_TILES: 4, NUM_QUERIES: 2}}
+  SCHEDULE: {{EPOCHS: 0.0, MIN_ITERS: 4}}
+  PROTOTYPE: {{WARMUP_ITERS: 1}}
+  PCSS: {{SCORE_THRESH: 0.0}}
+  EVAL: {{GALLERY_TILES: 2}}
+"""
+
+
+def train(config, *options, flags=()):
+    """tools/train_al.py in this process; returns its exit code."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import train_al
+
+    try:
+        train_al.run(["--config-file", str(config), *flags, *map(str, options)])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def train_quietly(config, options, flags=()):
+    """Target of a child process."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
+    import torch
+
+    torch.set_num_threads(1)
+    sys.exit(train(config, *options, flags=flags))
+
+
+def command(config, *options, flags=(), **kwargs):
+    """The tool as a user calls it."""
+    words = [sys.executable, str(ROOT / "tools/train_al.py"), "--config-file", str(config), *flags, *map(str, options)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, **kwargs)
+
+
+RECORD = ("run.json", "rounds/*/selection.json", "rounds/*/labels.json", "rounds/*/metrics.json",
+          "rounds/*/scores.npz", "rounds/*/commit.json")  # fmt: skip
+
+
+def record(folder) -> dict[str, bytes]:
+    """Every byte of what a run decided and measured."""
+    return {str(p.relative_to(folder)): p.read_bytes() for pattern in RECORD for p in sorted(folder.glob(pattern))}

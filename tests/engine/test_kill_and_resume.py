@@ -1,0 +1,44 @@
+"""kill -9 at any instant, then --resume: the same record and the same weights as a run that nobody killed."""
+
+import os
+import random
+import signal
+import time
+
+import torch
+from miniature import record
+
+from osal_detectron2.core.verify import verify
+
+KILLS = 20
+
+
+def weights(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def test_twenty_random_kills_change_nothing(tiny_config, reference, start, tmp_path):
+    expected, final = record(reference), weights(reference)
+    began = time.perf_counter()
+    process = start(tiny_config, ["OUTPUT_DIR", tmp_path / "timed"])
+    process.join()
+    whole = time.perf_counter() - began
+    assert record(tmp_path / "timed") == expected, "two uninterrupted runs differ"
+    rng = random.Random(0)
+    kills = run = 0
+    while kills < KILLS:
+        folder, run = tmp_path / str(run), run + 1
+        while True:
+            process = start(tiny_config, ["OUTPUT_DIR", folder], ("--resume",))
+            process.join(rng.uniform(0.1, 0.6) * whole)
+            if process.exitcode is not None:
+                break
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        assert process.exitcode == 0
+        assert record(folder) == expected
+        assert verify(folder) == []
+        mine = weights(folder)
+        assert all(torch.equal(mine[k], final[k]) for k in final) and mine.keys() == final.keys()
+        assert not list(folder.rglob(".osal-tmp-*"))
