@@ -327,7 +327,9 @@ class RoundSteps:
             }
         return result
 
-    def _export(self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]) -> BatchStatus:
+    def _export(
+        self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]
+    ) -> BatchStatus:
         folder = self.ledger.round_dir(round_index)
         tile_scores: dict[str, dict[str, float]] = {k: {} for k in keys}
         if (folder / "scores.npz").exists():

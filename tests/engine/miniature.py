@@ -55,7 +55,14 @@ def train_quietly(config, options, flags=()):
 
 def command(config, *options, flags=(), **kwargs):
     """The tool as a user calls it."""
-    words = [sys.executable, str(ROOT / "tools/train_al.py"), "--config-file", str(config), *flags, *map(str, options)]
+    words = [
+        sys.executable,
+        str(ROOT / "tools/train_al.py"),
+        "--config-file",
+        str(config),
+        *flags,
+        *map(str, options),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, **kwargs)
 
@@ -66,4 +73,6 @@ RECORD = ("run.json", "rounds/*/selection.json", "rounds/*/labels.json", "rounds
 
 def record(folder) -> dict[str, bytes]:
     """Every byte of what a run decided and measured."""
-    return {str(p.relative_to(folder)): p.read_bytes() for pattern in RECORD for p in sorted(folder.glob(pattern))}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for pattern in RECORD for p in sorted(folder.glob(pattern))
+    }

@@ -1,0 +1,131 @@
+"""tools/train_al.py as a user meets it: what it prints, refuses and leaves behind."""
+
+import json
+import shutil
+
+import pytest
+from miniature import command, record, train
+from PIL import Image
+
+from osal_detectron2.core.verify import verify
+
+
+def test_a_run_leaves_everything_that_the_docs_name(reference):
+    names = {str(p.relative_to(reference)) for p in reference.rglob("*") if p.is_file()}
+    for name in ("curve.csv", "curves.png", "summary.json", "config.yaml", "log.txt", "last_checkpoint"):
+        assert name in names
+    assert {"rounds/000/gallery.png", "rounds/000/scores.npz", "rounds/002/metrics.json"} <= names
+    assert any(n.startswith("events.out.tfevents") for n in names)
+    assert verify(reference) == []
+    log = (reference / "log.txt").read_text()
+    assert "eta:" in log and "tiles/s" in log, "training and scoring show their progress"
+    assert "round 0 of 2" in log
+
+
+def test_the_selection_keeps_budget_and_explains_itself(reference):
+    first = json.loads((reference / "rounds/000/selection.json").read_text())
+    assert len(first["selected"]) == first["budget"] == 4
+    assert first["candidates"] == 8
+    assert "nuclei look known" in first["reasons"][first["selected"][0]]
+
+
+def test_resume_of_a_finished_run_changes_nothing_and_prints_the_table(reference, tiny_config, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(reference, folder)
+    done = command(tiny_config, "OUTPUT_DIR", folder, flags=("--resume",))
+    assert done.returncode == 0, done.stderr
+    assert record(folder) == record(reference)
+    assert "mAP50" in done.stdout and "gallery.png" in done.stdout
+
+
+def test_a_second_run_in_the_same_folder_is_refused(reference, tiny_config):
+    before = record(reference)
+    done = command(tiny_config, "OUTPUT_DIR", reference)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error:") and "--resume" in done.stderr
+    assert record(reference) == before
+
+
+def test_resume_with_another_config_names_the_key(reference, tiny_config, capsys):
+    before = record(reference)
+    assert train(tiny_config, "OUTPUT_DIR", reference, "SOLVER.BASE_LR", "0.5", flags=("--resume",)) == 1
+    assert "SOLVER.BASE_LR" in capsys.readouterr().err
+    assert train(tiny_config, "OUTPUT_DIR", reference, "OSAL.STRATEGY", "random", flags=("--resume",)) == 1
+    assert "OSAL.STRATEGY" in capsys.readouterr().err
+    assert record(reference) == before
+
+
+def test_a_running_run_holds_its_folder(tiny_config, start, tmp_path, capsys):
+    folder = tmp_path / "run"
+    process = start(tiny_config, ["OUTPUT_DIR", folder])
+    while not (folder / "rounds/init/commit.json").exists():
+        assert process.exitcode is None
+        process.join(0.05)
+    assert train(tiny_config, "OUTPUT_DIR", folder, flags=("--resume",)) == 1
+    assert str(process.pid) in capsys.readouterr().err
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_config, tmp_path, capsys):
+    fresh = tmp_path / "fresh"
+    assert train(tiny_config, "OUTPUT_DIR", fresh, flags=("--dry-run",)) == 0
+    out = capsys.readouterr().out
+    assert "initial set" in out and "4 tiles" in out
+    assert not fresh.exists()
+    # Take the last rounds of a finished run away: the preview must name what the run really queried then.
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    picked = json.loads((folder / "rounds/001/selection.json").read_text())["selected"]
+    for name in ("001", "002"):
+        shutil.rmtree(folder / "rounds" / name)
+    files = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    assert train(tiny_config, "OUTPUT_DIR", folder, flags=("--dry-run",)) == 0
+    out = capsys.readouterr().out
+    assert "query of round 1" in out and "minutes of annotation" in out
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == files
+    assert len(picked) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["OSAL.STRATEGY", "osalnd"], ("OSAL.STRATEGY", "osal_nd")),
+        (["OSAL.DATA.KNOWN_CLASSES", "['tumor','lymphocite']"], ("lymphocite", "lymphocyte")),
+        (["OSAL.DATA.KNOWN_CLASSES", "[]"], ("KNOWN_CLASSES",)),
+        (["OSAL.BUDGET.INIT_TILES", "4000"], ("INIT_TILES",)),
+        (["OSAL.BUDGET.INIT_FILE", "nowhere.txt"], ("nowhere.txt",)),
+        (["OSAL.DATA.UNKNOWN_POLICY", "hide"], ("UNKNOWN_POLICY", "drop")),
+        (["OSAL.DATA.TRAIN_JSON", "nowhere.json"], ("nowhere.json",)),
+        (["OSAL.NO_SUCH_KEY", "1"], ("NO_SUCH_KEY",)),
+        (["OUTPUT_DIR", "/proc/nothing"], ("/proc/nothing",)),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], ("OSALRCNN",)),
+        (["OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads"], ("dist_known", "ROI_HEADS_NAME")),
+    ],
+)
+def test_bad_settings_get_one_clear_error(tiny_config, tmp_path, capsys, options, words):
+    folder = tmp_path / "run"
+    extra = [] if "OUTPUT_DIR" in options else ["OUTPUT_DIR", folder]
+    assert train(tiny_config, *extra, *options) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    for word in words:
+        assert word in errors[0]
+    assert not (folder / "rounds").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "resized"])
+def test_a_damaged_tile_is_named(tiles, tiny_config, tmp_path, capsys, damage):
+    root = tmp_path / "rgb"
+    shutil.copytree(tiles / "rgb", root)
+    for path in root.iterdir():
+        if damage == "missing":
+            path.unlink()
+        elif damage == "truncated":
+            path.write_bytes(path.read_bytes()[:2000])
+        else:
+            Image.open(path).resize((50, 50)).save(path)
+    options = ["OSAL.DATA.TRAIN_IMAGE_ROOT", root, "OUTPUT_DIR", tmp_path / "run"]
+    assert train(tiny_config, *options) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and ".png" in errors[0]
