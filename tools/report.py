@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Rebuild the report of one run, or compare several, from their files alone."""
 
 import argparse

@@ -20,7 +20,7 @@ from .learning_curve import read_header
 # rim; known boxes are solid, unknown ones dashed, so a grey print tells them apart as well.
 KNOWN_COLOUR, UNKNOWN_COLOUR, RIM = (86, 180, 233), (255, 194, 10), (0, 0, 0)
 TILE_WIDTH, MARGIN, TEXT_SIZE, LINE_HEIGHT = 380, 14, 14, 18
-DASH = 6
+DASH = 5
 
 
 def draw_gallery(path_png: str | Path, tiles: Sequence[Mapping], columns: int = 4) -> None:
@@ -133,9 +133,8 @@ def _draw_cell(tile: Mapping, font: ImageFont.FreeTypeFont) -> Image.Image:
         box = [x * scale, y * scale, (x + w) * scale, (y + h) * scale]
         _draw_box(draw, box, known)
         if few:
-            draw.text(
-                (box[0] + 2, box[1] - 13), name, font=small, fill="white", stroke_width=2, stroke_fill="black"
-            )
+            place = (max(2, min(box[0], size[0] - small.getlength(name) - 3)), max(2, box[1] - 15))
+            draw.text(place, name, font=small, fill="white", stroke_width=1, stroke_fill="black")
     cell.paste(picture, (0, top))
     draw = ImageDraw.Draw(cell)
     for index, line in enumerate(title):
@@ -147,21 +146,18 @@ def _draw_cell(tile: Mapping, font: ImageFont.FreeTypeFont) -> Image.Image:
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], known: bool) -> None:
     x0, y0, x1, y1 = box
-    draw.rectangle([x0 - 1, y0 - 1, x1 + 1, y1 + 1], outline=RIM, width=4)
-    if known:
-        draw.rectangle(box, outline=KNOWN_COLOUR, width=2)
-        return
-    for (ax, ay), (bx, by) in [
-        ((x0, y0), (x1, y0)),
-        ((x1, y0), (x1, y1)),
-        ((x0, y1), (x1, y1)),
-        ((x0, y0), (x0, y1)),
-    ]:
-        length = max(abs(bx - ax), abs(by - ay))
-        for start in np.arange(0, length, 2 * DASH):
-            a, b = start / length, min(start + DASH, length) / length
-            ends = [ax + (bx - ax) * a, ay + (by - ay) * a, ax + (bx - ax) * b, ay + (by - ay) * b]
-            draw.line(ends, fill=UNKNOWN_COLOUR, width=2)
+    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+    lines = []
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1]):
+        length = max(abs(bx - ax), abs(by - ay), 1e-6)
+        dash, step = (length, length) if known else (DASH, 2 * DASH)
+        for start in np.arange(0, length, step):
+            a, b = start / length, min(start + dash, length) / length
+            lines.append([ax + (bx - ax) * a, ay + (by - ay) * a, ax + (bx - ax) * b, ay + (by - ay) * b])
+    for line in lines:
+        draw.line(line, fill=RIM, width=4)
+    for line in lines:
+        draw.line(line, fill=KNOWN_COLOUR if known else UNKNOWN_COLOUR, width=2)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> None:

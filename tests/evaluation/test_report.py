@@ -1,5 +1,9 @@
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,9 @@ from osal_detectron2.core.errors import DataError
 from osal_detectron2.evaluation.learning_curve import read_curve
 from osal_detectron2.evaluation.report import compare_runs, draw_curves, format_table, write_report
 
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "report.py"
+ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 FILES = ("curve.csv", "curves.png", "summary.json")
 
 
@@ -95,3 +102,30 @@ def test_a_better_run_is_drawn_higher():
         return np.bincount(np.nonzero(blue)[0]).argmax()
 
     assert height_of_line(80.0) < height_of_line(20.0)
+
+
+def tool(*args):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, env=ENV
+    )
+
+
+def test_tool_reports_one_run_and_compares_several(tmp_path):
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b", strategy="random")
+    one = tool(a)
+    assert one.returncode == 0 and "mAP50" in one.stdout and (a / "curve.csv").exists()
+    assert not (b / "curve.csv").exists()
+    both = tool(a, b, "--output", tmp_path / "out")
+    assert both.returncode == 0 and "random" in both.stdout
+    assert (b / "curve.csv").exists() and (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_tool_says_what_is_wrong_in_one_line_and_changes_nothing(tmp_path):
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    (b / "rounds" / "000" / "labels.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    result = tool(a, b, "--output", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and "000/labels.json" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
