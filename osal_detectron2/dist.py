@@ -37,7 +37,8 @@ def gather(value: Any) -> list[Any]:
 def on_main(function, *args, **kwargs) -> Any:
     """Run `function` on rank 0 only and give its result, or its exception, to every rank. Collective.
 
-    Without this, an error on rank 0 leaves the others waiting for a message that never comes.
+    Without this, an error on rank 0 leaves the others waiting for a message that never comes. On the others, the
+    exception has `on_rank_0` False: it need not be told twice.
     """
     outcome: tuple[Any, BaseException | None] = (None, None)
     if comm.is_main_process():
@@ -49,5 +50,6 @@ def on_main(function, *args, **kwargs) -> Any:
             outcome = (None, error)
     value, error = broadcast(outcome)
     if error is not None:
+        error.on_rank_0 = comm.is_main_process()
         raise error
     return value

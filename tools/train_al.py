@@ -20,7 +20,7 @@ from osal_detectron2 import add_osal_config  # noqa: E402  (first: it explains w
 # isort: split
 from torch.multiprocessing import ProcessExitedException  # noqa: E402
 
-from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
+from osal_detectron2.core.errors import ConfigError, DataError, OSALError  # noqa: E402
 from osal_detectron2.core.lock import RunLock  # noqa: E402
 from osal_detectron2.core.store import clean_temporary  # noqa: E402
 
@@ -62,15 +62,20 @@ def build_config(args):
 
 def main(args) -> None:
     """Runs in every process."""
+    from detectron2.utils import comm
+
     from osal_detectron2.engine import AwaitingLabels
 
     try:
         train(args)
     except AwaitingLabels as stop:
-        print(stop.message)
+        if comm.is_main_process():
+            print(stop.message)
     except OSALError as error:
         # Errors that a data loader's worker met carry its traceback in front.
-        print(f"error: {str(error).rsplit('Error: ', 1)[-1].strip()}", file=sys.stderr)
+        # Every process finds the same fault in a config; only data may be bad in one process alone.
+        if comm.is_main_process() or (isinstance(error, DataError) and getattr(error, "on_rank_0", True)):
+            print(f"error: {str(error).rsplit('Error: ', 1)[-1].strip()}", file=sys.stderr)
         raise SystemExit(1) from None
     except FloatingPointError as error:
         advice = "lower SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS, in a new OUTPUT_DIR"

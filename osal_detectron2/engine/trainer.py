@@ -97,7 +97,8 @@ class ActiveLearningTrainer(DefaultTrainer):
             report=report,
         )
         self._build_training()
-        self.register_hooks(self.build_hooks())
+        if not read_only:  # Detectron2's writers create files when they are built
+            self.register_hooks(self.build_hooks())
 
     def _build_training(self) -> None:
         cfg = self.cfg
