@@ -1,5 +1,6 @@
 """Checkpoints that a kill or a full disk cannot truncate."""
 
+import io
 import logging
 import os
 
@@ -7,7 +8,7 @@ import torch
 from detectron2.utils import comm
 
 from ..core.errors import LedgerError
-from ..core.store import atomic_path, write_bytes
+from ..core.store import write_bytes
 from ..modeling.checkpoint import OpenSetCheckpointer
 
 
@@ -58,6 +59,7 @@ class AtomicCheckpointer(OpenSetCheckpointer):
 
 
 def _save(data: dict, path: str) -> None:
-    # An open file: torch's own writer turns a full disk into a RuntimeError without a reason.
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(data, file)
+    # Through memory: torch's own writer reports a full disk as a RuntimeError without path or reason.
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    write_bytes(path, buffer.getvalue())

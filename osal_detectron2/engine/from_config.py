@@ -139,6 +139,13 @@ def matching_config(cfg: CfgNode) -> dict:
     return dict(sorted(flatten(cfg, "")))
 
 
+def count_nuclei(records: Sequence[dict], *, num_known: int) -> dict[str, int]:
+    """Known and unknown nuclei in records, as {"known": n, "unknown": m}."""
+    ids = [a["category_id"] for r in records for a in r["annotations"]]
+    known = sum(i < num_known for i in ids)
+    return {"known": known, "unknown": len(ids) - known}
+
+
 def data_sha256(*parts: Sequence[dict]) -> str:
     """Hash of what records say about tiles and nuclei; paths and COCO ids do not count."""
     digest = hashlib.sha256()
@@ -163,14 +170,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def open_ledger(cfg: CfgNode, *, resume: bool, read_only: bool = False, **facts) -> Ledger | None:
+def open_ledger(
+    cfg: CfgNode, *, resume: bool, read_only: bool = False, train_nuclei: dict | None = None, **facts
+) -> Ledger | None:
     """The ledger in OUTPUT_DIR on rank 0, created if there is none (but not if `read_only`); None on other ranks.
 
-    `facts` are the arguments of `Ledger.create` besides the folder and the config.
+    `facts` are the arguments of `Ledger.create` besides the folder and the config. `train_nuclei`: numbers of known
+    and unknown nuclei in the training set, for the recall of the report; None where people label.
     """
+    extra = {} if train_nuclei is None else {"train_nuclei": train_nuclei}
     if not comm.is_main_process():
         return None
-    folder, config = Path(cfg.OUTPUT_DIR), matching_config(cfg)
+    folder, config = Path(cfg.OUTPUT_DIR), {**matching_config(cfg), **extra}
     if not Ledger.exists(folder):
         return None if read_only else Ledger.create(folder, config=config, **facts)
     if not resume:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule
@@ -62,7 +62,7 @@ class RoundSteps:
         query_tiles: budget of a query. init_keys: tiles to start from instead of a random draw.
         refit: refit the prototypes before a query.
         seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
-        report: called with the run folder after each commit, on rank 0.
+        report: called with the run folder and the round after each commit, on rank 0.
     """
 
     def __init__(
@@ -239,15 +239,15 @@ class RoundSteps:
             selected = self._selection_of(round_index)["selected"]
             labels = LabelFile.read(folder / "labels.json").tiles if selected else {}
             self.ledger.commit(round_index, selected=selected, labels=labels, classes=self.class_names)
-            if self.report is not None:
-                self.report(Path(self.ledger.folder), round_index)
 
         on_main(write)
+        on_main(self._report, round_index)
 
     def finish_round(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
         """All of the above, in order; the last round has nothing to query. Returns the metrics."""
         metrics = self.evaluate(round_index, model, iteration=iteration)
         if on_main(lambda: self.ledger.is_committed(round_index)):
+            on_main(self._report, round_index)  # a kill may have come between the commit and its pictures
             return metrics
         if round_index < self.last_round:
             self.query(round_index, model)
@@ -263,6 +263,16 @@ class RoundSteps:
         path = self.ledger.round_dir(round_index) / "timing.json"
         times = _read_if_there(path) or {}
         write_json(path, {**times, step: round(times.get(step, 0.0) + seconds, 3)})
+
+    def _report(self, round_index: Round) -> None:
+        if self.report is None:
+            return
+        try:
+            self.report(self.ledger.folder, round_index)
+        except OSALError as error:  # pictures can be made again; the round is committed and training goes on
+            self.logger.warning(
+                "no report of round %s: %s (make it later with tools/report.py)", round_index, error
+            )
 
     def cost(self, counts: Sequence[float]) -> str:
         """The estimate for tiles with these numbers of nuclei, in words."""

@@ -12,6 +12,7 @@ from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..core.errors import OSALError
 from ..core.store import write_bytes
 from ..data.mapper import mapper_from_config
 from ..data.round_loader import build_round_loader, seeded
@@ -54,11 +55,13 @@ class ActiveLearningTrainer(DefaultTrainer):
         cfg.freeze()
         self.cfg, self.schedule, self.test_records, self.known_classes = cfg, schedule, test, known
         self._image_cache: dict | None = {} if cfg.OSAL.DATA.CACHE_IMAGES else None
+        human = cfg.OSAL.ORACLE.NAME == "human"
         ledger = on_main(
             lambda: parts.open_ledger(
                 cfg,
                 resume=resume,
                 read_only=read_only,
+                train_nuclei=None if human else parts.count_nuclei(train, num_known=len(known)),
                 strategy=strategy.name,
                 seed=cfg.OSAL.SEED,
                 known_classes=known,
@@ -68,7 +71,6 @@ class ActiveLearningTrainer(DefaultTrainer):
                 versions=parts.versions(),
             )
         )
-        human = cfg.OSAL.ORACLE.NAME == "human"
         simulated = SimulatedOracle(train, class_names).label
         records = {r["image_key"]: r for r in train}
 
@@ -227,6 +229,10 @@ def setup_logs(cfg) -> None:
         setup_logger(
             cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=_SHORT.get(name)
         )
+    # The tool prints an OSALError in one line; Detectron2's loop would log its traceback first.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], OSALError))
+    )
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     on_main(write_bytes, os.path.join(cfg.OUTPUT_DIR, "config.yaml"), cfg.dump().encode())
 

@@ -30,7 +30,7 @@ def tiny_config(tiles, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def start():
-    """start(config, options, flags=()) -> a child process that runs the tool. Forked from a server, so it starts fast."""
+    """start(config, options, flags=()) -> a child process that runs the tool, forked from a server to start fast."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["osal_detectron2.registration", "osal_detectron2.engine", "miniature"])
 
