@@ -19,7 +19,6 @@ from ..core.errors import ConfigError, LedgerError
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
-from ..data.nucls_catalog import register_all_nucls
 from ..strategies import Strategy, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
@@ -33,7 +32,6 @@ _FREE_KEYS = (
 
 def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
     """(training records, test records, known classes, all class names) of the data sets that `cfg` names."""
-    register_all_nucls()
     train_name, test_name = register_from_config(cfg)
     train, test = DatasetCatalog.get(train_name), DatasetCatalog.get(test_name)
     metadata = MetadataCatalog.get(train_name)
