@@ -1,0 +1,356 @@
+#!/usr/bin/env python
+"""What open-set active learning costs beside plain Detectron2, as ratios measured side by side in one process.
+
+    python benchmarks/overhead.py --config-file configs/CoNSeP/osal_nd.yaml --output overhead.json MODEL.DEVICE cpu
+
+The sides of a comparison take turns (A B A B ...), and each turn gives one ratio; the median and the quartiles of
+these ratios are reported, because times of a machine that does other things too mean little by themselves. On such a
+machine take few tiles and many repeats, so that the two sides of a ratio are close in time, or `--clock cpu`.
+
+A training step is that of OSALRCNN with its prototype loss active, against the steps of two plain detectors (K and two
+classes, stock ROI heads) on the same images with the same weights. Scoring is PoolScorer with both passes of OSAL-ND
+over all the tiles, against the same two detectors called by hand, the plain two, and Detectron2's inference loop.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # works from a clone without installation
+
+from train_al import build_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
+
+# isort: split
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from detectron2.data import build_detection_test_loader  # noqa: E402
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset  # noqa: E402
+from detectron2.modeling import build_model  # noqa: E402
+from detectron2.solver import build_optimizer  # noqa: E402
+from detectron2.utils.events import EventStorage  # noqa: E402
+
+from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
+from osal_detectron2.core.store import write_json  # noqa: E402
+from osal_detectron2.data.mapper import mapper_from_config  # noqa: E402
+from osal_detectron2.data.round_loader import build_round_loader  # noqa: E402
+from osal_detectron2.engine import from_config as parts  # noqa: E402
+from osal_detectron2.modeling.checkpoint import OpenSetCheckpointer  # noqa: E402
+from osal_detectron2.modeling.meta_arch import (  # noqa: E402
+    auxiliary_cfg,
+    auxiliary_view,
+    target_cfg,
+    target_view,
+)
+from osal_detectron2.modeling.optimizer import build_osal_optimizer  # noqa: E402
+from osal_detectron2.scoring.forward import inference_batches  # noqa: E402
+from osal_detectron2.scoring.pool import PoolScorer, check_needs, detector_of  # noqa: E402
+from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
+from osal_detectron2.strategies import Pass, get_strategy  # noqa: E402
+
+DETECTORS = (
+    "auxiliary",
+    "target",
+)  # in the order of OSALRCNN.forward, so that both sides draw the same samples
+Side = Callable[[int], object]
+
+# Name -> (what is divided by what, words for the table, aim).
+RATIOS = {
+    "training_step": ("osal / plain", "time of a training step: OSALRCNN / two plain detectors", "<= 1.03"),
+    "scoring_rate_vs_bare": ("bare / scoring", "rate: scoring / bare forward, tiles in memory", ">= 0.9"),
+    "scoring_rate_vs_bare_with_reading": (
+        "reading / scoring",
+        "rate: scoring / bare forward and mapper",
+        ">= 0.9",
+    ),
+    "scoring_rate_vs_plain": ("plain / scoring", "rate: scoring / two plain detectors, tiles in memory", ""),
+    "scoring_rate_vs_stock_loop": (
+        "stock / scoring",
+        "rate: scoring / Detectron2's loop, one tile at a time",
+        "",
+    ),
+}
+
+
+# ---- measuring --------------------------------------------------------------------------------------------
+def interleaved(sides: dict[str, Side], *, repeats: int, clock: Callable[[], float]) -> dict[str, np.ndarray]:
+    """Seconds (repeats,) that each side took. They take turns; the first turn warms up and does not count.
+
+    A side is called with the number of its turn.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name, side in sides.items():
+            begun = clock()
+            side(turn)
+            seconds[name].append(clock() - begun)
+    return {name: np.array(values[1:]) for name, values in seconds.items()}
+
+
+def summarise(seconds: dict[str, np.ndarray], quotient: str) -> dict:
+    """Median and quartiles of the per-repeat ratios; `quotient` is "A / B" with two sides of `seconds`."""
+    above, below = quotient.split(" / ")
+    q25, median, q75 = np.quantile(seconds[above] / seconds[below], [0.25, 0.5, 0.75])
+    return {"median": float(median), "q25": float(q25), "q75": float(q75), "repeats": len(seconds[above])}
+
+
+def make_clock(kind: str, device: str) -> Callable[[], float]:
+    """Seconds of the wall or of this process's CPU time, after the GPU (if any) has finished its work."""
+    now = time.perf_counter if kind == "wall" else time.process_time
+    if not device.startswith("cuda"):
+        return now
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return now()
+
+    return clock
+
+
+# ---- the sides --------------------------------------------------------------------------------------------
+def plain_detectors(cfg) -> dict[str, torch.nn.Module]:
+    """Detectron2's own detectors of two and of K classes, otherwise as `cfg` has them."""
+    detectors = {}
+    for name, child in zip(DETECTORS, (auxiliary_cfg(cfg), target_cfg(cfg))):
+        stock = "Res5ROIHeads" if "Res5" in child.MODEL.ROI_HEADS.NAME else "StandardROIHeads"
+        child.MODEL.ROI_HEADS.NAME = stock
+        if child.MODEL.PROPOSAL_GENERATOR.NAME == "OpenSetRPN":
+            child.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+        detectors[name] = build_model(child)
+    return detectors
+
+
+def same_weights(plain: dict[str, torch.nn.Module], model: torch.nn.Module) -> None:
+    """Give the plain detectors the weights of OSALRCNN; it has more, namely those of its branches."""
+    for name, detector in plain.items():
+        missing = detector.load_state_dict(getattr(model, name).state_dict(), strict=False).missing_keys
+        assert not missing, missing
+
+
+def training_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[dict]) -> None:
+    loss = sum(model(batch).values())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def warm_up(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches, *, steps: int) -> None:
+    """Train for `steps` and one, until the prototype loss is active. Raises ConfigError if it does not become so."""
+    for module in model.modules():
+        if hasattr(module, "begin_round"):
+            module.begin_round(iterations=2 * steps, reset=True)  # their warm-up is at most half of a round
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=steps)
+    for batch in islice(batches, steps + 1):
+        training_step(model, optimizer, batch)
+        rate.step()
+    if not all(bool(branch.initialised.all()) for branch in prototype_branches(model)):
+        raise ConfigError(
+            f"no tile with a known and none with an unknown nucleus came in {steps} steps of warm-up, so the "
+            "prototype loss is not active; raise --train-steps"
+        )
+
+
+def training_sides(cfg, model, plain, optimizer, batches: list) -> dict[str, Side]:
+    """The step of OSALRCNN, and the steps of the two plain detectors. One batch for each turn."""
+    views = {
+        "auxiliary": lambda instances: auxiliary_view(instances, model.num_known),
+        "target": lambda instances: target_view(instances, model.num_known, "drop"),
+    }
+    labelled = [
+        {name: [{**x, "instances": view(x["instances"])} for x in batch] for name, view in views.items()}
+        for batch in batches
+    ]
+    optimizers = {name: build_optimizer(cfg, detector) for name, detector in plain.items()}
+
+    def osal(turn: int) -> None:
+        torch.manual_seed(turn)
+        training_step(model, optimizer, batches[turn])
+
+    def both_plain(turn: int) -> None:
+        torch.manual_seed(turn)
+        for name, detector in plain.items():
+            training_step(detector, optimizers[name], labelled[turn][name])
+
+    return {"osal": osal, "plain": both_plain}
+
+
+def scoring_sides(cfg, model, plain, records: dict[str, dict], *, batch_size: int, needs) -> dict[str, Side]:
+    """Each side puts all `records` through both detectors."""
+    workers = cfg.DATALOADER.NUM_WORKERS
+    cache = {} if cfg.OSAL.DATA.CACHE_IMAGES else None
+    mapper = mapper_from_config(cfg, train=False, with_labels=False, cache=cache)
+    detectors = [detector_of(model, name) for name in DETECTORS]
+    divisor = model.target.backbone.size_divisibility
+    rows = [records[key] for key in sorted(records)]
+    in_memory = list(inference_batches(rows, mapper, batch_size=batch_size, size_divisibility=divisor))
+    on_disk = [[records[item["image_key"]] for item in batch] for batch in in_memory]
+
+    def scoring(turn: int) -> dict:
+        scorer = PoolScorer(model, records, mapper=mapper, batch_size=batch_size, num_workers=workers)
+        return {
+            name: scorer.run(Pass(over=tuple(records), detector=name, fields=needs[name]))
+            for name in DETECTORS
+        }
+
+    def forward(detectors, batches, read=lambda batch: batch) -> None:
+        for detector in detectors:
+            for batch in batches:
+                detector(read(batch))
+
+    def stock(turn: int) -> None:
+        for detector in detectors:
+            loader = build_detection_test_loader(rows, mapper=mapper, num_workers=workers)
+            inference_on_dataset(detector, loader, DatasetEvaluators([]))
+
+    return {
+        "scoring": scoring,
+        "bare": lambda turn: forward(detectors, in_memory),
+        "reading": lambda turn: forward(detectors, on_disk, lambda batch: [mapper(r) for r in batch]),
+        "plain": lambda turn: forward(plain.values(), in_memory),
+        "stock": stock,
+    }
+
+
+# ---- the report -------------------------------------------------------------------------------------------
+def measure(args) -> dict:
+    """Everything that the JSON says."""
+    cfg = build_config(args)
+    records, _, known, _ = parts.load_data(cfg)
+    strategy = get_strategy("osal_nd")
+    schedule, _ = parts.build_schedule(cfg, total=len(records))
+    parts.resolve_config(cfg, num_known=len(known), schedule=schedule, strategy=strategy())
+    torch.manual_seed(cfg.OSAL.SEED)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    model = build_model(cfg)
+    check_needs(strategy, model)
+    OpenSetCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    plain = plain_detectors(cfg)
+    optimizer = build_osal_optimizer(cfg, model)
+    clock = make_clock(args.clock, cfg.MODEL.DEVICE)
+
+    batches = iter(
+        build_round_loader(
+            records,
+            mapper_from_config(cfg, train=True, with_labels=True),
+            seed=cfg.OSAL.SEED,
+            round_index=0,
+            first_iteration=0,
+            iterations=args.train_steps + 1 + args.repeats + 1,
+            batch_size=args.batch,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+    )
+    with EventStorage():
+        warm_up(model, optimizer, batches, steps=args.train_steps)
+        same_weights(plain, model)
+        sides = training_sides(cfg, model, plain, optimizer, list(batches))
+        step = interleaved(sides, repeats=args.repeats, clock=clock)
+
+    chosen = {r["image_key"]: r for r in records[:: -(-len(records) // args.tiles)]}
+    same_weights(plain, model)
+    for module in (model, *plain.values()):
+        module.eval()
+    sides = scoring_sides(cfg, model, plain, chosen, batch_size=args.batch, needs=strategy.needs)
+    with torch.no_grad():
+        found = sides["scoring"](0)
+        scoring = interleaved(sides, repeats=args.repeats, clock=clock)
+
+    return {
+        "commit": commit(),
+        "hardware": hardware(cfg.MODEL.DEVICE),
+        "versions": parts.versions(),
+        "config": {
+            "file": args.config_file,
+            "options": args.opts,
+            "tiles": len(chosen),
+            "batch": args.batch,
+            "train_steps": args.train_steps,
+            "clock": args.clock,
+        },
+        "detections_per_tile": {
+            name: float(np.mean([len(row["scores"]) for row in table.values()]))
+            for name, table in found.items()
+        },
+        "ratios": {
+            name: {"quotient": quotient, "aim": aim}
+            | summarise(step if name == "training_step" else scoring, quotient)
+            for name, (quotient, _, aim) in RATIOS.items()
+        },
+    }
+
+
+def commit() -> str | None:
+    """The revision of the clone, with "-dirty" if files differ from it; None outside a clone."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def hardware(device: str) -> dict:
+    """What the ratios were measured on."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def table(result: dict) -> str:
+    lines = [f"{'':58s} median   quartiles        aim"]
+    for name, ratio in result["ratios"].items():
+        line = f"{RATIOS[name][1]:58s} {ratio['median']:6.3f}   {ratio['q25']:.3f} .. {ratio['q75']:.3f}   {ratio['aim']}"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def positive(word: str) -> int:
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(word)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="as of tools/train_al.py")
+    parser.add_argument("--repeats", type=positive, default=20, help="ratios that are taken (default: 20)")
+    parser.add_argument("--tiles", type=positive, default=48, help="tiles scored, at most (default: 48)")
+    parser.add_argument(
+        "--batch", type=positive, default=4, help="tiles in a batch on both sides (default: 4)"
+    )
+    parser.add_argument(
+        "--train-steps", type=positive, default=100, help="steps of training beforehand (default: 100)"
+    )
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="time of what (default: wall)"
+    )
+    parser.add_argument("--output", metavar="FILE.json", help="write everything as JSON")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, as MODEL.DEVICE cpu")
+    args = parser.parse_args(argv)
+    try:
+        result = measure(args)
+        if args.output:
+            write_json(args.output, result)
+    except OSALError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except FloatingPointError as error:
+        advice = "lower SOLVER.BASE_LR, or give pre-trained MODEL.WEIGHTS"
+        print(f"error: the training diverged ({str(error).splitlines()[0]}): {advice}", file=sys.stderr)
+        return 1
+    print(table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
