@@ -40,6 +40,7 @@ def parse_arguments(argv=None):
 
 def build_config(args):
     from detectron2.config import get_cfg
+    from yaml import YAMLError
 
     cfg = get_cfg()
     add_osal_config(cfg)
@@ -49,13 +50,15 @@ def build_config(args):
         cfg.merge_from_list(args.opts)
     except FileNotFoundError as error:
         raise ConfigError(f"--config-file {error.filename}: no such file") from None
+    except YAMLError as error:
+        raise ConfigError(f"{args.config_file}: not YAML ({' '.join(str(error).split())})") from None
     except (
         AssertionError,
         KeyError,
         ValueError,
-    ) as error:  # yacs: an odd number of words, an unknown key, a type
+    ) as error:  # yacs: odd number of words, unknown key, wrong type
         raise ConfigError(
-            f"{error.args[0]}; our keys are in osal_detectron2/config.py, a float is 8.0"
+            f"{error.args[0]}; our keys are in osal_detectron2/config.py; floats have a dot"
         ) from None
     return cfg
 

@@ -107,6 +107,10 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
         raise ConfigError(
             "MODEL.DEVICE is cuda, but no GPU is usable here; add MODEL.DEVICE cpu to the command"
         )
+    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
+        raise ConfigError(
+            f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS} is not a file; give a file, a URL, or '' for random weights"
+        )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
@@ -176,7 +180,9 @@ def open_ledger(
     `facts` are the arguments of `Ledger.create` besides the folder and the config. `train_nuclei`: numbers of known
     and unknown nuclei in the training set, for the recall of the report; None where people label.
     """
-    extra = {} if train_nuclei is None else {"train_nuclei": train_nuclei}
+    extra = {"plan": list(facts["plan"])}  # INIT_FILE may move, but not change the number of tiles
+    if train_nuclei is not None:
+        extra["train_nuclei"] = train_nuclei
     if not comm.is_main_process():
         return None
     folder, config = Path(cfg.OUTPUT_DIR), {**matching_config(cfg), **extra}
@@ -187,6 +193,7 @@ def open_ledger(
             f"{folder} holds a run already: add --resume to go on with it, or choose a new OUTPUT_DIR"
         )
     ledger = Ledger.open(folder)
-    ledger.check_config(config)
-    ledger.check_dataset(facts["dataset_sha256"])
+    if not read_only:  # a preview may ask what another strategy would do
+        ledger.check_config(config)
+        ledger.check_dataset(facts["dataset_sha256"])
     return ledger

@@ -1,12 +1,12 @@
 """Active learning as one Detectron2 training, from a config."""
 
+import json
 import logging
 import os
 import weakref
 
 import torch
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import print_csv_format
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
@@ -216,10 +216,10 @@ class ActiveLearningTrainer(DefaultTrainer):
         return evaluator.evaluate()
 
     def evaluate_only(self) -> dict:
-        """Evaluate the loaded weights on the test set; writes nothing."""
+        """Evaluate the loaded weights on the test set and print the metrics as JSON; writes no file."""
         results = self._evaluate(self.model)
         if comm.is_main_process():
-            print_csv_format({"bbox": results["bbox"]})
+            print(json.dumps(results, indent=1))
         return results
 
 

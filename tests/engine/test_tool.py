@@ -55,6 +55,23 @@ def test_resume_with_another_config_names_the_key(reference, tiny_config, capsys
     assert record(reference) == before
 
 
+def test_eval_only_reads_a_checkpoint_and_writes_nothing(reference, tiny_config, tmp_path, capsys):
+    weights = reference / "model_final.pth"
+    options = ("OUTPUT_DIR", tmp_path / "none", "MODEL.WEIGHTS", weights)
+    assert train(tiny_config, *options, flags=("--eval-only",)) == 0
+    assert not (tmp_path / "none").exists()
+    expected = json.loads((reference / "rounds/002/metrics.json").read_text())
+    assert json.loads(capsys.readouterr().out)["bbox"] == expected["bbox"]
+
+
+def test_a_broken_config_file_is_named(tmp_path, capsys):
+    path = tmp_path / "broken.yaml"
+    path.write_text("OSAL: [1\nMODEL: }")
+    for config in (path, tmp_path / "missing.yaml"):
+        assert train(config, "OUTPUT_DIR", tmp_path / "run") == 1
+        assert str(config) in capsys.readouterr().err
+
+
 def test_a_running_run_holds_its_folder(tiny_config, start, tmp_path, capsys):
     folder = tmp_path / "run"
     process = start(tiny_config, ["OUTPUT_DIR", folder])
@@ -98,6 +115,9 @@ def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_confi
         (["OSAL.DATA.UNKNOWN_POLICY", "hide"], ("UNKNOWN_POLICY", "drop")),
         (["OSAL.DATA.TRAIN_JSON", "nowhere.json"], ("nowhere.json",)),
         (["OSAL.NO_SUCH_KEY", "1"], ("NO_SUCH_KEY",)),
+        (["SOLVER.BASE_LR"], ("odd length",)),
+        (["SOLVER.BASE_LR", "fast"], ("SOLVER.BASE_LR",)),
+        (["MODEL.WEIGHTS", "nowhere.pth"], ("MODEL.WEIGHTS", "nowhere.pth")),
         (["OUTPUT_DIR", "/proc/nothing"], ("/proc/nothing",)),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], ("OSALRCNN",)),
         (["OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads"], ("dist_known", "ROI_HEADS_NAME")),
