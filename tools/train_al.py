@@ -90,6 +90,7 @@ def train(args) -> None:
     from detectron2.utils import comm
 
     from osal_detectron2.engine import ActiveLearningTrainer, log_banner, preview_next_round, setup_logs
+    from osal_detectron2.evaluation.report import describe_run
 
     cfg = build_config(args)
     if args.dry_run or args.eval_only:
@@ -108,21 +109,8 @@ def train(args) -> None:
         trainer.resume_or_load(resume=args.resume)
         log_banner(trainer)
         trainer.train()
-        print_results(cfg.OUTPUT_DIR)
-
-
-def print_results(folder: str) -> None:
-    """The table of the run and where its pictures are."""
-    from detectron2.utils import comm
-
-    from osal_detectron2.evaluation.learning_curve import read_curve
-    from osal_detectron2.evaluation.report import format_table
-
-    if comm.is_main_process():
-        print("\n" + format_table(read_curve(folder)))
-        for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
-            for path in sorted(Path(folder).glob(pattern)):
-                print(f"{title:14s} {path}")
+        if comm.is_main_process():
+            print(f"\n{describe_run(cfg.OUTPUT_DIR)}")
 
 
 def run(argv=None) -> None:

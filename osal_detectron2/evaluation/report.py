@@ -44,6 +44,15 @@ def write_report(run_folder: str | Path) -> dict:
     return summary
 
 
+def describe_run(run_folder: str | Path) -> str:
+    """The table of a run and the paths of its curves and galleries, as text."""
+    folder = Path(run_folder)
+    lines = [format_table(read_curve(folder)), ""]
+    for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
+        lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
+    return "\n".join(lines)
+
+
 def summarise(header: Mapping, rows: Rows) -> dict:
     """The figures of a whole run; AULC is in units of mAP50 (0-100), None where nothing was evaluated."""
     evaluated = [row for row in rows if row["mAP50"] is not None]
