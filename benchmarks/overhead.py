@@ -54,10 +54,8 @@ from osal_detectron2.scoring.pool import PoolScorer, check_needs, detector_of  #
 from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
 from osal_detectron2.strategies import Pass, get_strategy  # noqa: E402
 
-DETECTORS = (
-    "auxiliary",
-    "target",
-)  # in the order of OSALRCNN.forward, so that both sides draw the same samples
+# In the order of OSALRCNN.forward, so that both sides draw the same samples.
+DETECTORS = ("auxiliary", "target")
 Side = Callable[[int], object]
 
 # Name -> (which side's seconds by which, words for the table, aim).

@@ -15,7 +15,8 @@ from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..scoring.pool import check_needs
 from .checkpoint import AtomicCheckpointer
-from .round_steps import AwaitingLabels, RoundSteps
+from .people import AwaitingLabels
+from .round_steps import RoundSteps
 
 BOUNDARY = "boundary"  # the checkpoint at the end of the latest round
 INITIAL_WEIGHTS = "initial_weights.pth"

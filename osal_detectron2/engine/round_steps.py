@@ -21,12 +21,12 @@ from ..core.schedule import RoundSchedule
 from ..core.seeding import tie_hash
 from ..core.store import read_json, write_json, write_npz
 from ..dist import on_main
-from ..oracles.batch import BatchStatus
 from ..oracles.exchange import export_batch
 from ..scoring.pool import PoolScorer
 from ..scoring.prototypes import refitted_prototypes
 from ..scoring.query import run_query
-from ..strategies import Pass, QueryContext, Selection, Strategy
+from ..strategies import QueryContext, Selection, Strategy
+from .people import AwaitingLabels, pre_annotations, tile_scores
 
 Round = int | str
 Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
@@ -34,17 +34,6 @@ Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
 _INIT_TIE_ROUND = (
     -1
 )  # the initial draw depends on the seed alone, so it is the same for every strategy and setting
-
-
-class AwaitingLabels(SystemExit):
-    """The run stops here, with exit code 0, until people have labelled a batch (docs/human_oracle.md)."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(0)
-        self.message = message
-
-    def __reduce__(self):
-        return type(self), (self.message,)
 
 
 class RoundSteps:
@@ -222,14 +211,32 @@ class RoundSteps:
         if oracle is not None:
             on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
             return
-        predictions = self._pre_annotations(keys, model) if model is not None else {}
-        if on_main(self._export, round_index, keys, predictions).complete:
-            return
-        folder = on_main(lambda: self.ledger.round_dir(round_index) / "query")
-        raise AwaitingLabels(
-            f"awaiting labels for {len(keys)} tiles of round {round_index}: annotate {folder / 'batch.json'}, then run "
-            f"`python tools/al.py import {self._run_folder()} FILE` and start again with --resume"
+        drafts = (
+            pre_annotations(self.make_scorer(model, self._scorable()), keys, self.known_classes)
+            if model
+            else {}
         )
+        on_main(self._ask_people, round_index, keys, drafts)
+
+    def _ask_people(self, round_index: Round, keys: Sequence[str], drafts: Mapping[str, dict]) -> None:
+        status = export_batch(
+            self.ledger.folder,
+            round=round_index,
+            keys=keys,
+            images={k: self.records[k] for k in keys},
+            classes=list(self.class_names),
+            predictions=drafts,
+            tile_scores=tile_scores(self.ledger.round_dir(round_index) / "scores.npz", keys),
+            reasons=self._selection_of(round_index)["reasons"],
+            seconds_per_nucleus=self.seconds_per_nucleus,
+            seconds_per_tile=self.seconds_per_tile,
+        )
+        if not status.complete:
+            raise AwaitingLabels(
+                f"awaiting labels for {len(keys)} tiles of round {round_index}: annotate "
+                f"{self.ledger.round_dir(round_index) / 'query' / 'batch.json'}, then run `python tools/al.py import "
+                f"{self.ledger.folder} FILE` and start again with --resume"
+            )
 
     def commit(self, round_index: Round) -> None:
         """rounds/r/commit.json: the point of truth; then the report."""
@@ -281,9 +288,6 @@ class RoundSteps:
             f"{len(counts)} tiles, about {sum(counts):.0f} nuclei, {seconds / 60:.0f} minutes of annotation"
         )
 
-    def _run_folder(self) -> str:
-        return on_main(lambda: str(self.ledger.folder))
-
     def _selection_of(self, round_index: Round) -> dict | None:
         return self.ledger.selection(round_index)
 
@@ -322,43 +326,6 @@ class RoundSteps:
             keys=np.array(keys),
             selected=np.array([k in chosen for k in keys]),
             **columns,
-        )
-
-    def _pre_annotations(self, keys: Sequence[str], model: torch.nn.Module) -> dict[str, dict]:
-        table = self.make_scorer(model, self._scorable()).run(Pass(over=tuple(keys)))
-        result = {}
-        for key, row in table.items():
-            boxes = row["boxes"].astype(float).copy()
-            boxes[:, 2:] -= boxes[:, :2]
-            result[key] = {
-                "boxes": boxes.tolist(),
-                "classes": [self.known_classes[c] for c in row["classes"]],
-                "scores": [float(s) for s in row["scores"]],
-            }
-        return result
-
-    def _export(
-        self, round_index: Round, keys: Sequence[str], predictions: Mapping[str, dict]
-    ) -> BatchStatus:
-        folder = self.ledger.round_dir(round_index)
-        tile_scores: dict[str, dict[str, float]] = {k: {} for k in keys}
-        if (folder / "scores.npz").exists():
-            with np.load(folder / "scores.npz", allow_pickle=False) as stored:
-                rows = {str(k): i for i, k in enumerate(stored["keys"])}
-                names = [n for n in stored.files if n not in ("keys", "selected")]
-                columns = {n: stored[n] for n in names}
-            tile_scores = {k: {n: float(columns[n][rows[k]]) for n in names} for k in keys}
-        return export_batch(
-            self.ledger.folder,
-            round=round_index,
-            keys=keys,
-            images={k: self.records[k] for k in keys},
-            classes=list(self.class_names),
-            predictions=predictions,
-            tile_scores=tile_scores,
-            reasons=self._selection_of(round_index)["reasons"],
-            seconds_per_nucleus=self.seconds_per_nucleus,
-            seconds_per_tile=self.seconds_per_tile,
         )
 
     @contextmanager
