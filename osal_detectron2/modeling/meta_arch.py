@@ -117,11 +117,12 @@ class OSALRCNN(nn.Module):
         """In training losses, keys "auxiliary/..." and "target/..."; otherwise the target's detections."""
         if not self.training:
             return self.inference(batched_inputs)
+        # The target first: it then draws the same random samples as a plain detector with the same seed.
         views = {
-            "auxiliary": [self._view(x, auxiliary_view, self.num_known) for x in batched_inputs],
             "target": [
                 self._view(x, target_view, self.num_known, self.unknown_policy) for x in batched_inputs
             ],
+            "auxiliary": [self._view(x, auxiliary_view, self.num_known) for x in batched_inputs],
         }
         losses = {}
         for name, inputs in views.items():
