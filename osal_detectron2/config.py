@@ -28,8 +28,8 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.DATA.TEST_JSON = ""
     cfg.OSAL.DATA.TEST_IMAGE_ROOT = ""
     # Unknown nuclei in the target's training tiles. "drop": not annotated, hence background in RPN and ROI
-    # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN with
-    # OpenSetRPN). Section 6 row 3.
+    # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN).
+    # Section 6 row 3.
     cfg.OSAL.DATA.UNKNOWN_POLICY = "drop"
     # Random flips along both axes: nuclei have no orientation.
     cfg.OSAL.DATA.FLIPS = True

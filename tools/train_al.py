@@ -6,7 +6,7 @@ osal_detectron2.engine.ActiveLearningTrainer, which you may as well use from a s
 
     tools/train_al.py --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart
     tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
-    tools/train_al.py --config-file configs/NuCLS/osal_nd_R50_FPN.yaml --num-gpus 8
+    tools/train_al.py --config-file configs/NuCLS/osal_nd_3_4.yaml --num-gpus 8
 """
 
 import sys
@@ -95,7 +95,7 @@ def train(args) -> None:
     cfg = build_config(args)
     if args.dry_run or args.eval_only:
         trainer = ActiveLearningTrainer(cfg, resume=True, read_only=True)
-        trainer.resume_or_load(resume=args.resume or args.dry_run)
+        trainer.load_weights(resume=args.resume or args.dry_run)
         if args.dry_run:
             preview_next_round(trainer)
         else:

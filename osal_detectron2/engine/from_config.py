@@ -115,14 +115,19 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
     ignoring = cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore"
-    if ignoring and (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME) != (
-        "OSALRCNN",
-        "OpenSetRPN",
-    ):
+    if ignoring and cfg.MODEL.META_ARCHITECTURE != "OSALRCNN":
         raise ConfigError(
-            "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN and "
-            "MODEL.PROPOSAL_GENERATOR.NAME OpenSetRPN; set both, or use the policy drop"
+            "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN; set it, or use the policy drop"
         )
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise ConfigError("SOLVER.AMP.ENABLED needs a GPU; set it to False or MODEL.DEVICE to cuda")
+    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
+        raise ConfigError(
+            f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS} is not a file; give a file, a URL, or '' for random weights"
+        )
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
+    cfg.SOLVER.MAX_ITER = schedule.max_iter
+    cfg.SOLVER.STEPS = ()
     if cfg.MODEL.META_ARCHITECTURE == "OSALRCNN" and "auxiliary" not in strategy.needs and not ignoring:
         # The target's training is the same with or without its neighbour, so do not pay for it.
         cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
@@ -143,7 +148,7 @@ def matching_config(cfg: CfgNode) -> dict:
 
 def count_nuclei(records: Sequence[dict], *, num_known: int) -> dict[str, int]:
     """Known and unknown nuclei in records, as {"known": n, "unknown": m}."""
-    ids = [a["category_id"] for r in records for a in r["annotations"]]
+    ids = [a["category_id"] for r in records for a in r["annotations"] if not a.get("iscrowd", 0)]
     known = sum(i < num_known for i in ids)
     return {"known": known, "unknown": len(ids) - known}
 

@@ -5,6 +5,7 @@ from statistics import mean
 from detectron2.utils import comm
 
 from ..dist import on_main
+from ..scoring.pool import check_needs
 from ..strategies import Selection
 
 
@@ -20,6 +21,7 @@ def preview_next_round(trainer) -> Selection | None:
     round_index = 0 if last == "init" else last + 1
     if round_index >= steps.last_round:
         return _show(steps, "nothing: all queries of this run are made", None, per_tile=None)
+    check_needs(steps.strategy, trainer.model)
     labels = steps.labels().values()
     per_tile = mean(len(t.boxes) for t in labels)
     completed, end = trainer.start_iter, trainer.schedule.boundaries[round_index]

@@ -52,7 +52,6 @@ class ActiveLearningTrainer(DefaultTrainer):
         schedule, query_tiles = parts.build_schedule(cfg, total=len(train), init=len(init_keys))
         strategy = parts.build_strategy(cfg)
         parts.resolve_config(cfg, num_known=len(known), schedule=schedule, strategy=strategy)
-        cfg.freeze()
         self.cfg, self.schedule, self.test_records, self.known_classes = cfg, schedule, test, known
         self._image_cache: dict | None = {} if cfg.OSAL.DATA.CACHE_IMAGES else None
         human = cfg.OSAL.ORACLE.NAME == "human"
@@ -71,6 +70,10 @@ class ActiveLearningTrainer(DefaultTrainer):
                 versions=parts.versions(),
             )
         )
+        if read_only and (trained := on_main(lambda: ledger and ledger.header["config"])):
+            # A preview with another strategy looks through the detectors that the run has.
+            cfg.MODEL.META_ARCHITECTURE = trained["MODEL.META_ARCHITECTURE"]
+        cfg.freeze()
         simulated = SimulatedOracle(train, class_names).label
         records = {r["image_key"]: r for r in train}
 
@@ -214,6 +217,14 @@ class ActiveLearningTrainer(DefaultTrainer):
             evaluator.process(batch, model(batch))
         model.train(was_training)
         return evaluator.evaluate()
+
+    def load_weights(self, *, resume: bool) -> None:
+        """For a read-only trainer: the weights of the last checkpoint, or of MODEL.WEIGHTS, and nothing else."""
+        path = self.cfg.MODEL.WEIGHTS
+        if resume and self.checkpointer.has_checkpoint():
+            path = self.checkpointer.get_checkpoint_file()
+        extra = self.checkpointer.load(path, checkpointables=[])
+        self.start_iter = extra.get("iteration", -1) + 1
 
     def evaluate_only(self) -> dict:
         """Evaluate the loaded weights on the test set and print the metrics as JSON; writes no file."""

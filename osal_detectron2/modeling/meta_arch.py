@@ -53,8 +53,9 @@ class OSALRCNN(nn.Module):
     """Two detectors that see the same images under different labels (methods sections 2.0 and 2.1).
 
     The target learns the K known classes, the auxiliary to tell known from unknown. They share no parameter
-    and the loss is a sum, so training them together equals training them apart (but for gradient clipping by
-    global norm). Inputs carry `gt_classes` 0..K-1 for known nuclei and K for unknown ones.
+    and the loss is a sum, so training them together equals training them apart (Detectron2's gradient clipping
+    is per parameter; clipping by the norm of all of them would couple the two). Inputs carry `gt_classes` 0..K-1 for
+    known nuclei and K for unknown ones.
     """
 
     _version = 1

@@ -30,7 +30,8 @@ class SimulatedOracle:
             raise DataError(
                 f"tile {key} is not in the training set: it was changed since the run was started"
             )
-        annotations = self._records[key]["annotations"]
+        # A crowd region is not a nucleus that anybody would draw.
+        annotations = [a for a in self._records[key]["annotations"] if not a.get("iscrowd", 0)]
         for annotation in annotations:
             if annotation["category_name"] not in self.class_names:
                 raise DataError(

@@ -102,6 +102,11 @@ def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_confi
     assert "query of round 1" in out and "minutes of annotation" in out
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == files
     assert len(picked) == 4
+    # What would another strategy ask for, with the detectors of this run?
+    assert train(tiny_config, "OUTPUT_DIR", folder, "OSAL.STRATEGY", "utss", flags=("--dry-run",)) == 0
+    left = len(json.loads((folder / "run.json").read_text())["pool"]) - 8
+    assert f"of {left} candidates" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == files
 
 
 @pytest.mark.parametrize(
@@ -115,6 +120,7 @@ def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_confi
         (["OSAL.DATA.UNKNOWN_POLICY", "hide"], ("UNKNOWN_POLICY", "drop")),
         (["OSAL.DATA.TRAIN_JSON", "nowhere.json"], ("nowhere.json",)),
         (["OSAL.NO_SUCH_KEY", "1"], ("NO_SUCH_KEY",)),
+        (["SOLVER.AMP.ENABLED", "True"], ("SOLVER.AMP.ENABLED",)),
         (["SOLVER.BASE_LR"], ("odd length",)),
         (["SOLVER.BASE_LR", "fast"], ("SOLVER.BASE_LR",)),
         (["MODEL.WEIGHTS", "nowhere.pth"], ("MODEL.WEIGHTS", "nowhere.pth")),

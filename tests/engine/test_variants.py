@@ -34,7 +34,7 @@ def test_every_strategy_runs_from_the_same_config(tiny_config, tmp_path, name):
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
         ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
         ("OSAL.EVIDENCE.MODE", "edl", "OSAL.PCSS.NMS", "per_class"),
-        ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "MODEL.PROPOSAL_GENERATOR.NAME", "OpenSetRPN"),
+        ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),
         ("OSAL.EVAL.UNKNOWN", "ignore", "OSAL.SCHEDULE.LR", "cosine"),
         ("MODEL.ROI_HEADS.NAME", "PrototypeEvidentialROIHeads", "OSAL.EVAL.GALLERY_TILES", 0),
     ],
@@ -100,6 +100,8 @@ def test_tensorboard_has_the_curve(reference):
     """Detectron2 writes every 20 iterations, so rounds of four show their last value only."""
     events = EventAccumulator(str(reference)).Reload()
     metrics = json.loads((reference / "rounds/002/metrics.json").read_text())
-    assert {"al/AP50-tumor", "al/labelled_tiles", "al/A-OSE", "target/loss_cls"} <= set(events.Tags()["scalars"])
+    assert {"al/AP50-tumor", "al/labelled_tiles", "al/A-OSE", "target/loss_cls"} <= set(
+        events.Tags()["scalars"]
+    )
     last = events.Scalars("al/mAP50")[-1]
     assert (last.step, last.value) == (11, pytest.approx(metrics["bbox"]["mAP50"]))

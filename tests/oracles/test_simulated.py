@@ -35,3 +35,9 @@ def test_all_classes_are_answered_and_empty_tiles_have_their_state():
 def test_what_it_cannot_answer(bad, word):
     with pytest.raises(DataError, match=word):
         SimulatedOracle([bad], ["tumor"]).label(["a"])
+
+
+def test_a_crowd_region_is_no_nucleus():
+    crowd = {"bbox": [1, 1, 5, 5], "bbox_mode": 1, "category_name": "tumor", "iscrowd": 1}
+    oracle = SimulatedOracle([{"image_key": "a.png", "annotations": [crowd]}], ["tumor"])
+    assert oracle.label(["a.png"])["a.png"].state == "reviewed_empty"
