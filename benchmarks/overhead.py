@@ -5,7 +5,9 @@
 
 The sides of a comparison take turns (A B A B ...), and each turn gives one ratio; the median and the quartiles of
 these ratios are reported, because times of a machine that does other things too mean little by themselves. On such a
-machine take few tiles and many repeats, so that the two sides of a ratio are close in time, or `--clock cpu`.
+machine take few tiles and many repeats, so that the two sides of a ratio are close in time, or `--clock cpu`. On a CPU
+with glibc set MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ to 4000000000: OSALRCNN holds the graphs of both
+detectors at once, and without these glibc gives the memory back to the system and fetches it again in every step.
 
 A training step is that of OSALRCNN with its prototype loss active, against the steps of two plain detectors (K and two
 classes, stock ROI heads) on the same images with the same weights. Scoring is PoolScorer with both passes of OSAL-ND
@@ -55,7 +57,7 @@ from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
 from osal_detectron2.strategies import Pass, get_strategy  # noqa: E402
 
 # In the order of OSALRCNN.forward, so that both sides draw the same samples.
-DETECTORS = ("auxiliary", "target")
+DETECTORS = ("target", "auxiliary")
 Side = Callable[[int], object]
 
 # Name -> (which side's seconds by which, words for the table, aim).
@@ -109,9 +111,9 @@ def make_clock(kind: str, device: str) -> Callable[[], float]:
 
 # ---- the sides --------------------------------------------------------------------------------------------
 def plain_detectors(cfg) -> dict[str, torch.nn.Module]:
-    """Detectron2's own detectors of two and of K classes, otherwise as `cfg` has them."""
+    """Detectron2's own detectors of K and of two classes, otherwise as `cfg` has them."""
     detectors = {}
-    for name, child in zip(DETECTORS, (auxiliary_cfg(cfg), target_cfg(cfg))):
+    for name, child in zip(DETECTORS, (target_cfg(cfg), auxiliary_cfg(cfg))):
         stock = "Res5ROIHeads" if "Res5" in child.MODEL.ROI_HEADS.NAME else "StandardROIHeads"
         child.MODEL.ROI_HEADS.NAME = stock
         if child.MODEL.PROPOSAL_GENERATOR.NAME == "OpenSetRPN":
@@ -266,6 +268,7 @@ def measure(args) -> dict:
             "batch": args.batch,
             "train_steps": args.train_steps,
             "clock": args.clock,
+            "malloc": {k: v for k, v in sorted(os.environ.items()) if k.startswith("MALLOC_")},
         },
         "detections_per_tile": {
             name: float(np.mean([len(row["scores"]) for row in table.values()]))
