@@ -10,6 +10,9 @@ VENV_PYTHON := .venv/bin/python
 # Two pytest workers, one torch thread each: two cores are what a CI machine has.
 PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2
 
+# Two detectors' activations come and go at each step: without these, glibc hands the pages back each time.
+KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000
+
 .DEFAULT_GOAL := help
 .PHONY: help setup data demo test test-slow lint format bundle clean
 
@@ -23,7 +26,7 @@ data: setup ## draw the synthetic data set into datasets/synthetic
 	@$(VENV_PYTHON) tools/make_synthetic.py --out datasets/synthetic --tiles 300 --seed 0
 
 demo: data ## a whole active learning run on the synthetic data, on a CPU; again: goes on where it stopped
-	@$(VENV_PYTHON) tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
+	@$(KEEP_MEMORY) $(VENV_PYTHON) tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
 
 test: setup ## all tests but the slow ones and those for a GPU (ARGS="-k name" chooses)
 	@$(PYTEST) -m "not slow and not gpu" $(ARGS)

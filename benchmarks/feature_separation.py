@@ -3,9 +3,9 @@
 
     python benchmarks/feature_separation.py --config-file configs/CoNSeP/osal_nd.yaml --run output/consep/osal_nd_seed0
 
-With the last weights of a simulated run: features of all annotated nuclei of labelled tiles and of the pool, and for class
-means, refitted and trained prototypes the share of nuclei nearer to the unknown one, and the AUROC of the difference of
-distances. Writes nothing.
+With the last weights of a simulated run: features of all annotated nuclei of labelled tiles and of the pool, and for
+class means, refitted and trained prototypes the share of nuclei nearer to the unknown one, and the AUROC of the
+difference of distances. Writes nothing.
 """
 
 import argparse
@@ -61,12 +61,11 @@ def main() -> None:
     branch = prototype_branches(trainer.model)[0]
     means, _ = class_means(features, labels)
     fitted, before, after = refit_prototypes(features, labels, margin=branch.margin)
+    norm, spread = features.norm(dim=1).mean(), prototype_distances(features, means)[labels == 0, 0].mean()
     print(
-        f"{len(labels)} labelled nuclei, {labels.float().mean():.1%} unknown; mean norm {features.norm(dim=1).mean():.2f}"
+        f"{len(labels)} labelled nuclei, {labels.float().mean():.1%} unknown, mean norm of a feature {norm:.2f}"
     )
-    print(
-        f"mean distance of known nuclei to their mean {prototype_distances(features, means)[labels == 0, 0].mean():.2f}"
-    )
+    print(f"mean distance of known nuclei to their class mean {spread:.2f}")
     print(f"refit: summed loss {before:.0f} -> {after:.0f}")
     print("prototypes | apart | tiles | known called unknown | unknown called unknown | AUROC")
     for name, prototypes in {
