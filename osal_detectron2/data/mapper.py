@@ -42,7 +42,9 @@ class TileMapper:
         if self.cache is not None and path in self.cache:
             return self.cache[path]
         try:
-            image = detection_utils.read_image(path, format=self.image_format)
+            image = np.array(
+                detection_utils.read_image(path, format=self.image_format)
+            )  # torch wants it writable
         except FileNotFoundError:
             raise DataError(
                 f"{path}: the image is missing; restore it or remove its entry from the JSON"
