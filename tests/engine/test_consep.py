@@ -15,7 +15,8 @@ SHARED = Path(os.environ.get("OSAL_SHARED", ROOT.parent / "shared"))
 CONSEP, WEIGHTS = SHARED / "data" / "consep", SHARED / "weights" / "mobilenet_v2_imagenet.pth"
 
 pytestmark = pytest.mark.skipif(
-    not (CONSEP.is_dir() and WEIGHTS.is_file()), reason="CoNSeP and weights are not beside the repository (OSAL_SHARED)"
+    not (CONSEP.is_dir() and WEIGHTS.is_file()),
+    reason="CoNSeP and weights are not beside the repository (OSAL_SHARED)",
 )
 
 
