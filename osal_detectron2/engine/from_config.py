@@ -107,13 +107,6 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
         raise ConfigError(
             "MODEL.DEVICE is cuda, but no GPU is usable here; add MODEL.DEVICE cpu to the command"
         )
-    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
-        raise ConfigError(
-            f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS} is not a file; give a file, a URL, or '' for random weights"
-        )
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
-    cfg.SOLVER.MAX_ITER = schedule.max_iter
-    cfg.SOLVER.STEPS = ()
     ignoring = cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore"
     if ignoring and cfg.MODEL.META_ARCHITECTURE != "OSALRCNN":
         raise ConfigError(

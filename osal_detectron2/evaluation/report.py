@@ -50,6 +50,7 @@ def describe_run(run_folder: str | Path) -> str:
     lines = [format_table(read_curve(folder)), ""]
     for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
         lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
+    lines.append(f"{'why a tile':14s} python tools/al.py why {folder} TILE")
     return "\n".join(lines)
 
 
