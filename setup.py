@@ -25,6 +25,7 @@ setup(
         "torchvision>=0.15",
         "numpy>=1.23",
         "scipy>=1.9",
+        "scikit-learn>=1.2",
         "matplotlib>=3.5",
         "pillow>=9",
         "opencv-python>=4.5",

@@ -4,6 +4,7 @@ Detectron2's own groups time out after 30 minutes, which rank 0 can exceed while
 """
 
 import functools
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,18 @@ from detectron2.utils import comm
 @functools.lru_cache(maxsize=1)
 def _patient_group():
     return dist.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def leave() -> None:
+    """End this process's part in all groups. Every rank calls it when its work is done.
+
+    A group's threads that still run while Python shuts down can abort the process ("terminate called without an
+    active exception"), which would turn a finished run into a failed one.
+    """
+    if dist.is_available() and dist.is_initialized():
+        _patient_group.cache_clear()
+        dist.destroy_process_group()
+        gc.collect()
 
 
 def broadcast(value: Any) -> Any:

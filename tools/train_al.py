@@ -70,13 +70,16 @@ def main(args) -> None:
     """Runs in every process."""
     from detectron2.utils import comm
 
+    from osal_detectron2.dist import leave
     from osal_detectron2.engine import AwaitingLabels
 
     try:
         train(args)
+        comm.synchronize()  # a rank that leaves early would cut off one that still waits for a message
     except AwaitingLabels as stop:
         if comm.is_main_process():
             print(stop.message)
+        comm.synchronize()
     except OSALError as error:
         # Errors that a data loader's worker met carry its traceback in front.
         # Every process finds the same fault in a config; only data may be bad in one process alone.
@@ -87,6 +90,8 @@ def main(args) -> None:
         advice = "lower SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS, in a new OUTPUT_DIR"
         print(f"error: the training diverged ({str(error).splitlines()[0]}): {advice}", file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        leave()
 
 
 def train(args) -> None:

@@ -47,6 +47,8 @@ def build_strategy(cfg: CfgNode) -> Strategy:
         "count_rule": cfg.OSAL.PCSS.COUNT_RULE,
         "target_score_thresh": cfg.OSAL.UTSS.SCORE_THRESH,
     }
+    if cls.node:
+        settings |= {key.lower(): value for key, value in cfg.OSAL[cls.node].items()}
     wanted = inspect.signature(cls).parameters
     return cls(**{name: value for name, value in settings.items() if name in wanted})
 
@@ -121,6 +123,8 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
+    if strategy.overrides:
+        cfg.merge_from_list([word for pair in strategy.overrides.items() for word in pair])
     if cfg.MODEL.META_ARCHITECTURE == "OSALRCNN" and "auxiliary" not in strategy.needs and not ignoring:
         # The target's training is the same with or without its neighbour, so do not pay for it.
         cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"

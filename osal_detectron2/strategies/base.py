@@ -26,7 +26,10 @@ class Pass:
                       (B,) or (B, m): e.g. loc_tightness, cls_uncertainty, dist_known, dist_unknown, logits, roi_feature
       "ground_truth"  roi_feature (n, d) and classes (n,) of the annotated nuclei of labelled tiles
       "image"         image_feature (D,), pooled backbone features
-    `view` names a transformation of the tile before the pass ("identity" leaves it alone).
+      "loss"          predicted_loss (1,) of a target with a loss prediction head
+    `view` names a transformation of the tile before the pass (`scoring.views`; "identity" leaves it alone). Its
+    detections are in pixels of the view. With `reference`, boxes (R, 4) of each tile in tile pixels, the table has a
+    column "reference" (R, 4): where they lie in the view.
     """
 
     over: tuple[str, ...]
@@ -34,6 +37,7 @@ class Pass:
     source: str = "detections"
     fields: tuple[str, ...] = ()
     view: str = "identity"
+    reference: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,15 @@ class Strategy:
     """Base of all strategies. Subclasses set `name`, `needs` and define `select`.
 
     `needs` maps a detector ("target", "auxiliary") to the detection fields that the strategy will ask of it; it
-    is checked against the model before training begins.
+    is checked against the model before training begins. The keys of the config node OSAL.<node>, in lower case, are
+    given to the constructor as far as it names them. `overrides` are config keys with the values that the
+    strategy's own detectors need (another meta-architecture, another auxiliary); they win over the config file.
     """
 
     name: str = ""
     needs: Mapping[str, tuple[str, ...]] = {}
+    node: str = ""
+    overrides: Mapping[str, object] = {}
 
     def select(self, context: QueryContext) -> Query:
         raise NotImplementedError
