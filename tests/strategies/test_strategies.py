@@ -1,5 +1,8 @@
 """The contract that every strategy must pass, and the hand-computed vectors of OSAL-ND."""
 
+import dataclasses
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,24 +13,69 @@ from osal_detectron2.strategies import Pass, QueryContext, Selection, available,
 from osal_detectron2.strategies.prototype_count import count_known
 from osal_detectron2.strategies.target_uncertainty import tile_uncertainty
 
+KNOWN = ("a", "b", "c")
+DETECTION_COLUMNS = (
+    "boxes", "scores", "classes", "logits", "roi_feature", "dist_known", "dist_unknown", "cls_uncertainty",
+    "loc_tightness",
+)  # fmt: skip
+
 
 def made_up(key: str, *, empty: float = 0.2) -> dict[str, np.ndarray]:
-    """Detections of a tile, a function of its key alone."""
-    rng = np.random.default_rng(abs(hash(("tile", key))) % 2**32)
+    """All that a tile can be asked for, a function of its key alone; "gt_..." are the columns of "ground_truth"."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
     n = 0 if rng.random() < empty else int(rng.integers(1, 30))
+    annotated = int(rng.integers(0, 20))
+    logits = rng.normal(0, 2, (n, len(KNOWN) + 1))
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    corners = rng.uniform(0, 200, (n, 2))
     return {
-        "boxes": rng.random((n, 4)),
-        "scores": rng.random(n),
-        "classes": rng.integers(0, 2, n),
+        "boxes": np.concatenate([corners, corners + rng.uniform(10, 50, (n, 2))], axis=1),
+        "scores": posterior[:, :-1].max(axis=1),
+        "classes": posterior[:, :-1].argmax(axis=1),
+        "logits": logits,
+        "roi_feature": rng.normal(size=(n, 16)),
         "dist_known": rng.random(n) * 10,
         "dist_unknown": rng.random(n) * 10,
         "cls_uncertainty": rng.random(n),
         "loc_tightness": rng.random(n),
+        "image_feature": rng.normal(size=8),
+        "predicted_loss": rng.normal(size=1),
+        "gt_roi_feature": rng.normal(size=(annotated, 16)),
+        "gt_classes": rng.integers(0, len(KNOWN) + 1, annotated),
     }
 
 
+def seen_in_view(row: dict[str, np.ndarray], view: str) -> dict[str, np.ndarray]:
+    """Detections of a transformed tile: one in ten is lost, the others differ a little. No geometry."""
+    rng = np.random.default_rng(zlib.crc32(view.encode()))
+    kept = rng.random(len(row["scores"])) > 0.1
+    row = {c: v[kept] if c in DETECTION_COLUMNS else v for c, v in row.items()}
+    for column in {"boxes", "logits", "roi_feature"} & row.keys():
+        row[column] = row[column] + rng.normal(0, 0.3, row[column].shape)
+    return row
+
+
+def reply_to(request: Pass, tables) -> dict[str, dict[str, np.ndarray]]:
+    """The table of one request: the columns of its source, and only the fields asked for."""
+    if request.source == "ground_truth":
+        return {
+            k: {"roi_feature": tables(k)["gt_roi_feature"], "classes": tables(k)["gt_classes"]}
+            for k in request.over
+        }
+    if request.source != "detections":
+        column = {"image": "image_feature", "loss": "predicted_loss"}[request.source]
+        return {k: {column: tables(k)[column]} for k in request.over}
+    columns = ("boxes", "scores", "classes", *request.fields)
+    reply = {k: {c: tables(k)[c] for c in columns} for k in request.over}
+    if request.view != "identity":
+        reply = {k: seen_in_view(row, request.view) for k, row in reply.items()}
+    if request.reference is not None:
+        reply = {k: {**row, "reference": request.reference[k]} for k, row in reply.items()}
+    return reply
+
+
 def answer(strategy, context, tables=made_up, requests=None) -> Selection:
-    """Play the engine: only the fields asked for come back."""
+    """Play the engine, and hold the strategy to what it may ask for."""
     dialogue = strategy.select(context)
     reply = None
     while True:
@@ -36,15 +84,27 @@ def answer(strategy, context, tables=made_up, requests=None) -> Selection:
         except StopIteration as stop:
             return stop.value
         assert isinstance(request, Pass)
-        assert set(request.fields) <= set(strategy.needs[request.detector])
+        assert request.detector == "target" or request.detector in strategy.needs, "would not be trained"
+        if request.source == "detections":
+            assert set(request.fields) <= set(strategy.needs.get(request.detector, ()))
+        elsewhere = set(request.over) - set(context.labelled)
+        assert elsewhere <= (set() if request.source == "ground_truth" else set(context.pool))
         if requests is not None:
             requests.append(request)
-        columns = ("boxes", "scores", "classes", *request.fields)
-        reply = {k: {c: tables(k)[c] for c in columns} for k in request.over}
+        reply = reply_to(request, tables)
 
 
 def pool(n):
     return tuple(f"tile_{i:03d}.png" for i in range(n))
+
+
+def ask(keys, *, budget, seed=0, round=1) -> QueryContext:
+    """The context of a query with eight labelled tiles, of which the last has no nuclei."""
+    counts = [{"a": 3, "b": i % 3, "c": 1, "u": i} for i in range(7)] + [{}]
+    labelled = {f"labelled_{i}.png": c for i, c in enumerate(counts)}
+    return QueryContext(
+        pool=keys, budget=budget, seed=seed, round=round, labelled=labelled, known_classes=KNOWN
+    )
 
 
 @pytest.mark.parametrize("name", available())
@@ -52,7 +112,7 @@ class TestContract:
     @settings(max_examples=25, deadline=None)
     @given(n=st.integers(1, 40), budget=st.integers(1, 50), seed=st.integers(0, 5))
     def test_subset_exact_size_no_duplicate(self, name, n, budget, seed):
-        context = QueryContext(pool=pool(n), budget=budget, seed=seed, round=1)
+        context = ask(pool(n), budget=budget, seed=seed)
         selection = check_selection(answer(get_strategy(name)(), context), context)
         assert len(selection.selected) == min(n, budget)
         assert set(selection.reasons) >= set(selection.selected)
@@ -60,19 +120,23 @@ class TestContract:
             assert set(column) <= set(context.pool)
 
     def test_independent_of_the_order_of_the_pool(self, name):
-        forward = QueryContext(pool=pool(30), budget=7, seed=0, round=2)
-        backward = QueryContext(pool=pool(30)[::-1], budget=7, seed=0, round=2)
+        forward = ask(pool(30), budget=7)
+        backward = dataclasses.replace(
+            forward, pool=forward.pool[::-1], labelled=dict(reversed(forward.labelled.items()))
+        )
         assert (
             answer(get_strategy(name)(), forward).selected == answer(get_strategy(name)(), backward).selected
         )
 
     def test_float_noise_changes_nothing(self, name):
         def noisy(key):
-            rows = made_up(key)
-            floats = ("cls_uncertainty", "loc_tightness")
-            return {c: v * (1 + 1e-7) if c in floats else v for c, v in rows.items()}
+            rng = np.random.default_rng(zlib.crc32(key.encode()) + 1)
+            return {
+                c: v * (1 + 1e-7 * rng.uniform(-1, 1, v.shape)) if v.dtype.kind == "f" else v
+                for c, v in made_up(key).items()
+            }
 
-        context = QueryContext(pool=pool(30), budget=7, seed=0, round=2)
+        context = ask(pool(30), budget=7)
         assert (
             answer(get_strategy(name)(), context).selected
             == answer(get_strategy(name)(), context, noisy).selected
@@ -83,23 +147,21 @@ class TestContract:
             return made_up("one", empty=0)
 
         picks = {
-            answer(
-                get_strategy(name)(), QueryContext(pool=pool(40), budget=5, seed=s, round=r), equal
-            ).selected
+            answer(get_strategy(name)(), ask(pool(40), budget=5, seed=s, round=r), equal).selected
             for s, r in ((0, 0), (0, 0), (1, 0), (0, 1))
         }
         assert len(picks) == 3
 
     def test_a_pool_without_any_detection(self, name):
         def nothing(key):
-            return {c: v[:0] for c, v in made_up("one", empty=0).items()}
+            return {c: v[:0] if c in DETECTION_COLUMNS else v for c, v in made_up(key, empty=0).items()}
 
-        context = QueryContext(pool=pool(9), budget=4, seed=0, round=0)
+        context = ask(pool(9), budget=4)
         assert len(answer(get_strategy(name)(), context, nothing).selected) == 4
 
     def test_an_exhausted_pool_is_a_typed_error(self, name):
         with pytest.raises(PoolExhausted):
-            answer(get_strategy(name)(), QueryContext(pool=(), budget=4, seed=0, round=3))
+            answer(get_strategy(name)(), ask((), budget=4))
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -159,7 +221,7 @@ def test_without_an_unknown_prototype_everything_counts():
 
 @given(order=st.permutations(range(12)))
 def test_the_count_does_not_depend_on_the_order_of_boxes(order):
-    rows = {c: v[:12] for c, v in made_up("full", empty=0).items()}
+    rows = {c: v[:12] for c, v in made_up("full", empty=0).items() if c in DETECTION_COLUMNS}
     shuffled = {c: v[np.array([i for i in order if i < len(v)], dtype=int)] for c, v in rows.items()}
     assert count_known(rows) == pytest.approx(count_known(shuffled))
 
