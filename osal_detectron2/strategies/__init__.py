@@ -1,4 +1,4 @@
-"""Selection strategies: numpy, and scikit-learn where it is used; never torch. Importing this package registers them all."""
+"""Selection strategies: numpy, scikit-learn where it is used, never torch. Importing this package registers all."""
 
 from . import count_all, osal_nd, random  # noqa: F401  (registration)
 from .base import Pass, QueryContext, Selection, Strategy, available, check_selection, get_strategy, register

@@ -5,8 +5,9 @@ Stage two (UTSS) queries those where the target's CI * LI is largest. An ablatio
 """
 
 import math
+from collections.abc import Generator
 
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .prototype_count import count_known
 from .target_uncertainty import tile_uncertainty
 
@@ -40,15 +41,9 @@ class OSALND(Strategy):
         scores: dict[str, dict[str, float]] = {}
         candidates = list(context.pool)
         if self.use_pcss:
-            table = yield Pass(over=context.pool, detector="auxiliary", fields=_PROTOTYPE_FIELDS)
-            counted = {k: count_known(table[k], rule=self.count_rule) for k in context.pool}
-            scores["n_known"] = {k: float(n) for k, (n, _) in counted.items()}
-            scores["margin"] = {k: m for k, (_, m) in counted.items()}
-            scores["n_detected"] = {k: float(len(table[k]["scores"])) for k in context.pool}
-            candidates = context.rank(context.pool, scores["n_known"], scores["margin"])
+            candidates = yield from self.stage_one(context, scores)
             if self.use_ci or self.use_li:
-                # At least the budget itself, so that a factor below one cannot starve stage two.
-                candidates = candidates[: max(context.size, math.floor(self.candidate_factor * context.size))]
+                candidates = self.cut(candidates, context)
         if self.use_ci or self.use_li:
             table = yield Pass(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
             both = {k: tile_uncertainty(table[k], score_thresh=self.target_score_thresh) for k in candidates}
@@ -66,6 +61,19 @@ class OSALND(Strategy):
             k: self._reason(k, rank, len(candidates), scores) for rank, k in enumerate(selected, start=1)
         }
         return Selection(selected=selected, scores=scores, reasons=reasons, candidates=tuple(candidates))
+
+    def stage_one(self, context: QueryContext, scores: dict) -> Generator[Pass, Table, list[str]]:
+        """The whole pool, most known nuclei first; fills `scores` with the counts."""
+        table = yield Pass(over=context.pool, detector="auxiliary", fields=_PROTOTYPE_FIELDS)
+        counted = {k: count_known(table[k], rule=self.count_rule) for k in context.pool}
+        scores["n_known"] = {k: float(n) for k, (n, _) in counted.items()}
+        scores["margin"] = {k: m for k, (_, m) in counted.items()}
+        scores["n_detected"] = {k: float(len(table[k]["scores"])) for k in context.pool}
+        return context.rank(context.pool, scores["n_known"], scores["margin"])
+
+    def cut(self, ranked: list[str], context: QueryContext) -> list[str]:
+        """The candidates: at least the budget itself, so that a factor below one cannot starve stage two."""
+        return ranked[: max(context.size, math.floor(self.candidate_factor * context.size))]
 
     def _reason(self, key: str, rank: int, candidates: int, scores: dict[str, dict[str, float]]) -> str:
         parts = []
@@ -110,3 +118,39 @@ class PCSS(OSALND):
     name = "pcss"
     needs = {"auxiliary": _PROTOTYPE_FIELDS}
     use_ci = use_li = False
+
+
+@register
+class PCSSByLabel(PCSS):
+    """Control: PCSS that believes the auxiliary head's own label and no prototype (methods section 2.8)."""
+
+    name = "pcss_by_label"
+
+    def __init__(self) -> None:
+        super().__init__(count_rule="label")
+
+
+@register
+class RandomFromCandidates(OSALND):
+    """Control: stage one as in OSAL-ND, then a random draw from the candidates (methods section 2.8).
+
+    Its draw is the order of Random restricted to the candidates, so that the two differ by stage one alone.
+    """
+
+    name = "random_from_candidates"
+    needs = {"auxiliary": _PROTOTYPE_FIELDS}
+
+    def __init__(self, *, candidate_factor: float = 2.0, count_rule: str = "proto") -> None:
+        super().__init__(candidate_factor=candidate_factor, count_rule=count_rule)
+
+    def select(self, context: QueryContext) -> Query:
+        require_pool(context)
+        scores: dict[str, dict[str, float]] = {}
+        ranked = yield from self.stage_one(context, scores)
+        candidates = self.cut(ranked, context)
+        selected = tuple(context.rank(candidates)[: context.size])
+        reasons = {
+            k: f"drawn at random from {len(candidates)} candidates; {scores['n_known'][k]:.0f} nuclei look known"
+            for k in selected
+        }
+        return Selection(selected=selected, scores=scores, reasons=reasons, candidates=tuple(candidates))

@@ -1,0 +1,32 @@
+"""The controls of methods section 2.8: what each leaves out, and nothing else."""
+
+import numpy as np
+from test_strategies import answer, made_up, pool
+
+from osal_detectron2.strategies import QueryContext, get_strategy
+
+
+def context(n=30, budget=6):
+    return QueryContext(pool=pool(n), budget=budget, seed=0, round=1, known_classes=("a", "b", "c"))
+
+
+def test_random_from_candidates_is_random_restricted_to_the_candidates_of_osal_nd():
+    drawn = answer(get_strategy("random_from_candidates")(), context())
+    full = answer(get_strategy("osal_nd")(), context())
+    assert set(drawn.candidates) == set(full.candidates) and len(drawn.candidates) == 12
+    order = answer(get_strategy("random")(), context(budget=30)).selected
+    assert drawn.selected == tuple(k for k in order if k in drawn.candidates)[:6]
+
+
+def test_pcss_by_label_counts_heads_not_prototypes():
+    def tables(key):
+        # Tile i has i labels "known", and prototypes that say the contrary.
+        i = int(key[5:8])
+        known = np.arange(30) < i
+        rows = {c: np.resize(v, (30, *v.shape[1:])) for c, v in made_up("one", empty=0).items()}
+        return {**rows, "classes": (~known).astype(int), "dist_known": known * 1.0, "dist_unknown": 1 - known}
+
+    by_label = answer(get_strategy("pcss_by_label")(), context(), tables).selected
+    by_prototype = answer(get_strategy("pcss")(), context(), tables).selected
+    assert by_label == pool(30)[:-7:-1]
+    assert by_prototype == pool(30)[:6]
