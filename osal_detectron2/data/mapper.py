@@ -61,7 +61,11 @@ class TileMapper:
         return image
 
     def __call__(self, record: dict) -> dict:
-        augmented = T.AugInput(self.read(record))
+        return self.convert(record, self.read(record))
+
+    def convert(self, record: dict, image: np.ndarray) -> dict:
+        """The input dict of a record whose decoded tile (H, W, 3) is `image`."""
+        augmented = T.AugInput(image)
         transforms = self.augmentations(augmented)
         image = augmented.image
         shape = image.shape[:2]
