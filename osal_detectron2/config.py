@@ -81,6 +81,43 @@ def add_osal_config(cfg: CN) -> None:
     # Target detections below this score take no part in Eqs. 5 and 6 (not below ROI_HEADS.SCORE_THRESH_TEST).
     cfg.OSAL.UTSS.SCORE_THRESH = 0.05
 
+    # Our own rule osal_nd_plus; docs/models.md says what each part is good for.
+    cfg.OSAL.PLUS = CN()
+    # Information of one nucleus: "entropy" of the posterior, "evidence" Un * (1 - tightness), "count" 1.
+    cfg.OSAL.PLUS.INFORMATION = "entropy"
+    # Weigh a nucleus by the auxiliary classifier's probability that it is known.
+    cfg.OSAL.PLUS.PURITY = True
+    # Choose greedily, preferring tiles far from the labelled and the already chosen ones in feature space.
+    cfg.OSAL.PLUS.DIVERSITY = True
+
+    # Baseline ll4al: a head of the target that predicts its loss. Section 3.5.
+    cfg.OSAL.LL4AL = CN()
+    # Width of the layer behind each feature map of ROI_HEADS.IN_FEATURES.
+    cfg.OSAL.LL4AL.HIDDEN = 128
+    # The predictions of a pair of tiles should differ by this much. They have no scale of their own.
+    cfg.OSAL.LL4AL.MARGIN = 1.0
+    # Weight of the pair loss beside the detector's losses; 0 leaves the head untrained.
+    cfg.OSAL.LL4AL.WEIGHT = 1.0
+    # After this fraction of a round the pair loss no longer reaches the backbone; 0: it never does, and the detector is
+    # that of the other strategies. 1: always.
+    cfg.OSAL.LL4AL.DETACH_FRACTION = 0.8
+
+    # Baseline lfosa. Section 3.7.
+    cfg.OSAL.LFOSA = CN()
+    # A tile's known-ness from those of its boxes: "mean", or "sum", the expected number of known nuclei.
+    cfg.OSAL.LFOSA.AGG = "mean"
+
+    # Baseline openal. Section 3.9.
+    cfg.OSAL.OPENAL = CN()
+    # At most so many k-means clusters of unknown nuclei; one for every 20 that are labelled.
+    cfg.OSAL.OPENAL.K_OUT = 9
+    # Dimensions of the box features after PCA; at most one fewer than there are labelled unknown nuclei.
+    cfg.OSAL.OPENAL.PCA = 64
+    # Share of the isotropic part in a covariance, > 0; 0 would be degenerate for few nuclei in many dimensions.
+    cfg.OSAL.OPENAL.SHRINK = 0.1
+    # Stage one keeps CAND_FACTOR * budget tiles, as OSAL-ND does.
+    cfg.OSAL.OPENAL.CAND_FACTOR = 2.0
+
     # ---- oracle -----------------------------------------------------------------------------------------
     cfg.OSAL.ORACLE = CN()
     # "simulated": the labels hidden in the JSON; "human": export a batch, stop with exit code 0, import with
@@ -103,8 +140,15 @@ def add_osal_config(cfg: CN) -> None:
     # The two detectors of OSALRCNN. The target takes MODEL.ROI_HEADS.NAME; the auxiliary this one.
     cfg.OSAL.AUXILIARY = CN()
     cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeROIHeads"
+    # What the auxiliary learns: "known_unknown", two classes; "k_plus_one", each known class and one for the unknown
+    # nuclei (LfOSA sets it; PCSS.COUNT_RULE label and both go with known_unknown only).
+    cfg.OSAL.AUXILIARY.CLASSES = "known_unknown"
+    # T of the auxiliary's classifier: loss CE(h / T), scores softmax(h / T). LfOSA sets 0.5. Section 3.7.
+    cfg.OSAL.AUXILIARY.TEMPERATURE = 1.0
 
     cfg.OSAL.PROTOTYPE = CN()
+    # False builds the Prototype... heads without prototypes and their loss (LfOSA sets it).
+    cfg.OSAL.PROTOTYPE.ENABLED = True
     # "learnable" parameters, "ema" of batch class means, "mean" of all features so far. Section 2.4.
     cfg.OSAL.PROTOTYPE.MODE = "learnable"
     # Margin Delta of Eq. 2. Meaningless on unit-norm features, see NORM.

@@ -1,0 +1,146 @@
+"""OSAL-ND+: what each tile teaches about nuclei that look known, and that the others do not teach as well.
+
+Where it departs from OSAL-ND (docs/models.md; each part can be switched off, see the keys of OSAL.PLUS):
+  purity as an expectation   a nucleus counts with the auxiliary classifier's probability of being known, not with
+                             the yes or no of two prototypes;
+  information as a sum       a tile is worth the sum of its nuclei's uncertainties. A mean, as in Eqs. 5 and 6,
+                             prefers the tile with one doubtful nucleus to the tile with fifty;
+  diversity in the batch     greedily, a tile is worth less the nearer it is to a labelled or chosen tile.
+"""
+
+import numpy as np
+
+from ..core.errors import ConfigError
+from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Table as Tables
+
+INFORMATION = ("entropy", "evidence", "count")
+_BACKGROUND = -1
+
+
+@register
+class OSALNDPlus(Strategy):
+    """See the module.
+
+    Args:
+        information: of one nucleus: "entropy" of the target's posterior over K + 1 classes divided by ln(K + 1);
+            "evidence" Un * (1 - tightness) of Eqs. 4 and 6 for this box; "count" 1.
+        purity: weigh a nucleus by the probability of being known.
+        diversity: greedy batch; without it, the tiles with most information.
+        target_score_thresh: target detections below it take no part.
+    """
+
+    name = "osal_nd_plus"
+    node = "PLUS"
+    needs = {"auxiliary": ("logits",), "target": ("logits", "cls_uncertainty", "loc_tightness")}
+
+    def __init__(
+        self,
+        *,
+        information: str = "entropy",
+        purity: bool = True,
+        diversity: bool = True,
+        target_score_thresh: float = 0.05,
+    ) -> None:
+        if information not in INFORMATION:
+            raise ConfigError(
+                f"OSAL.PLUS.INFORMATION: {information!r} is not one of {', '.join(INFORMATION)}"
+            )
+        self.information, self.purity, self.diversity = information, purity, diversity
+        self.target_score_thresh = target_score_thresh
+
+    def select(self, context: QueryContext) -> Query:
+        require_pool(context)
+        scores: dict[str, dict[str, float]] = {}
+        target = yield Pass(over=context.pool, fields=self.needs["target"])
+        gain = {k: self._information(target[k]) for k in context.pool}
+        if self.purity:
+            auxiliary = yield Pass(over=context.pool, detector="auxiliary", fields=("logits",))
+            known = {k: looks_known(target[k]["boxes"], auxiliary[k]) for k in context.pool}
+            gain = {k: gain[k] * known[k] for k in context.pool}
+            scores["expected_known"] = {k: float(known[k][self._kept(target[k])].sum()) for k in context.pool}
+        scores["information"] = {k: float(v.sum()) for k, v in gain.items()}
+        ranked = context.rank(context.pool, scores["information"])
+        if self.diversity:
+            labelled = tuple(sorted(context.labelled))
+            images = yield Pass(over=(*ranked, *labelled), source="image")
+            scores["novelty"], ranked = self._diverse(
+                context, ranked, labelled, images, scores["information"]
+            )
+        selected = tuple(ranked[: context.size])
+        reasons = {
+            k: f"rank {i}: " + ", ".join(f"{name.replace('_', ' ')} {c[k]:.2f}" for name, c in scores.items())
+            for i, k in enumerate(selected, start=1)
+        }
+        return Selection(selected=selected, scores=scores, reasons=reasons)
+
+    def _kept(self, detections) -> np.ndarray:
+        return np.asarray(detections["scores"]) >= self.target_score_thresh
+
+    def _information(self, detections) -> np.ndarray:
+        """(B,) of one tile; 0 for boxes below the threshold."""
+        kept = self._kept(detections)
+        if self.information == "count":
+            return kept.astype(np.float64)
+        if self.information == "entropy":
+            posterior = softmax(detections["logits"])
+            entropy = -(posterior * np.log(np.maximum(posterior, 1e-12))).sum(axis=1)
+            return kept * entropy / np.log(max(posterior.shape[1], 2))
+        return (
+            kept * detections["cls_uncertainty"] * (1.0 - np.asarray(detections["loc_tightness"], np.float64))
+        )
+
+    @staticmethod
+    def _diverse(context, ranked, labelled, images, information) -> tuple[dict[str, float], list[str]]:
+        def features(keys):
+            return np.stack([np.asarray(images[k]["image_feature"], dtype=np.float64) for k in keys])
+
+        pool = features(ranked)
+        centres = features(labelled) if labelled else pool.mean(axis=0, keepdims=True)
+        novelty = np.min([np.linalg.norm(pool - c, axis=1) for c in centres], axis=0)
+        scale = max(novelty.max(), 1e-12)
+        gain = np.array([information[k] for k in ranked])
+        gain = gain / max(gain.max(), 1e-12)
+        chosen: dict[str, float] = {}
+        left = np.ones(len(ranked), dtype=bool)
+        for _ in range(context.size):
+            # Rounded as in `QueryContext.rank`, whose order breaks the ties.
+            best = int(np.argmax(np.where(left, np.round(gain * novelty / scale, 5), -1.0)))
+            chosen[ranked[best]] = float(novelty[best])
+            left[best] = False
+            novelty = np.minimum(novelty, np.linalg.norm(pool - pool[best], axis=1))
+        return chosen, list(chosen)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Row-wise probabilities of (B, C) logits."""
+    logits = np.asarray(logits, dtype=np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def looks_known(boxes: np.ndarray, auxiliary: Tables, *, min_iou: float = 0.5) -> np.ndarray:
+    """Probability (B,) that each target box is a known nucleus, by the auxiliary detector.
+
+    Args:
+        boxes: (B, 4) xyxy target boxes.
+        auxiliary: boxes (A, 4) and logits (A, 3) known, unknown, background of the same tile.
+        min_iou: a target box takes P(known) of the auxiliary box that it overlaps most; 0 where no overlap
+            reaches `min_iou`: the auxiliary detector sees no nucleus there.
+    """
+    if not len(boxes) or not len(auxiliary["boxes"]):
+        return np.zeros(len(boxes))
+    overlap = pairwise_iou(np.asarray(boxes, np.float64), np.asarray(auxiliary["boxes"], np.float64))
+    best = overlap.argmax(axis=1)
+    known = softmax(auxiliary["logits"])[:, 0]
+    return np.where(overlap[np.arange(len(boxes)), best] >= min_iou, known[best], 0.0)
+
+
+def pairwise_iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """IoU (A, B) of xyxy boxes (A, 4) and (B, 4); 0 for empty ones."""
+    corner = np.maximum(one[:, None, :2], two[None, :, :2])
+    sizes = np.clip(np.minimum(one[:, None, 2:], two[None, :, 2:]) - corner, 0.0, None)
+    common = sizes.prod(axis=2)
+    area = [np.clip(b[:, 2:] - b[:, :2], 0.0, None).prod(axis=1) for b in (one, two)]
+    union = area[0][:, None] + area[1][None, :] - common
+    return np.where(union > 0, common / np.where(union > 0, union, 1.0), 0.0)
