@@ -21,22 +21,35 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
     """
 
     @configurable
-    def __init__(self, input_shape, *, nms: str = "per_class", **kwargs):
+    def __init__(self, input_shape, *, nms: str = "per_class", temperature: float = 1.0, **kwargs):
         """
         Args:
             input_shape: shape of the box features.
             nms: "per_class" as Detectron2, or "class_agnostic": of overlapping detections only the best
                 scored one stays, whatever the classes, so that no nucleus is counted twice.
+            temperature: T; logits h give the loss CE(h / T) and the scores softmax(h / T) (methods section 3.7).
+                `forward` returns h itself.
             kwargs: arguments of `FastRCNNOutputLayers`.
         """
         super().__init__(input_shape, **kwargs)
         if nms not in NMS_MODES:
             raise ConfigError(f"NMS '{nms}' (OSAL.PCSS.NMS) is unknown: choose one of {', '.join(NMS_MODES)}")
         self.nms = nms
+        self.temperature = temperature
 
     @classmethod
     def from_config(cls, cfg, input_shape):
         return super().from_config(cfg, input_shape)
+
+    def _tempered(self, predictions):
+        logits, deltas = predictions
+        return logits / self.temperature, deltas
+
+    def losses(self, predictions, proposals):
+        return super().losses(self._tempered(predictions), proposals)
+
+    def predict_probs(self, predictions, proposals):
+        return super().predict_probs(self._tempered(predictions), proposals)
 
     def inference(self, predictions, proposals):
         """
@@ -78,7 +91,7 @@ class EvidentialOutputLayers(OpenSetFastRCNNOutputLayers):
     """The classifier itself is evidential over K + 1 classes (methods section 2.6, mode E; experimental).
 
     Probabilities are alpha / S. They have a floor, so MODEL.ROI_HEADS.SCORE_THRESH_TEST must be raised to
-    about 0.3. The TMC loss over all sampled regions takes the place of the cross entropy.
+    about 0.3. The TMC loss over all sampled regions takes the place of the cross entropy. It has no temperature.
     """
 
     @configurable

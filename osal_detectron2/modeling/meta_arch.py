@@ -9,15 +9,24 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
-from .fast_rcnn import NMS_MODES, OpenSetFastRCNNOutputLayers
+from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .roi_heads import OpenSetBoxHeads
 from .unknown import POLICIES, OpenSetRPN, split_unknown
 
+AUXILIARY_CLASSES = ("known_unknown", "k_plus_one")
 
-def auxiliary_view(instances: Instances, num_known: int) -> Instances:
-    """The same boxes with two classes: 0 known, 1 unknown. The argument stays as it is."""
+
+def auxiliary_view(instances: Instances, num_known: int, classes: str = "known_unknown") -> Instances:
+    """The same boxes with the auxiliary's classes. The argument stays as it is.
+
+    `classes`: "known_unknown" 0 known, 1 unknown; "k_plus_one" 0..K-1 as they are, K unknown. The unknown class is
+    the last one in both.
+    """
     fields = dict(instances.get_fields())
-    fields["gt_classes"] = (instances.gt_classes >= num_known).long()
+    if classes == "known_unknown":
+        fields["gt_classes"] = (instances.gt_classes >= num_known).long()
+    else:
+        fields["gt_classes"] = instances.gt_classes.clamp(max=num_known)
     return Instances(instances.image_size, **fields)
 
 
@@ -37,13 +46,21 @@ def target_cfg(cfg):
 
 
 def auxiliary_cfg(cfg):
-    """Config of the auxiliary, a plain detector of two classes, known and unknown; it finds boxes only."""
+    """Config of the auxiliary, a plain detector that finds boxes of OSAL.AUXILIARY.CLASSES and no masks.
+
+    Raises ConfigError for other classes than AUXILIARY_CLASSES.
+    """
+    classes = cfg.OSAL.AUXILIARY.CLASSES
+    if classes not in AUXILIARY_CLASSES:
+        raise ConfigError(
+            f"OSAL.AUXILIARY.CLASSES is '{classes}': choose one of {', '.join(AUXILIARY_CLASSES)}"
+        )
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
     cfg.MODEL.ROI_HEADS.NAME = cfg.OSAL.AUXILIARY.ROI_HEADS_NAME
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2 if classes == "known_unknown" else cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.PCSS.SCORE_THRESH
     return cfg
 
@@ -52,10 +69,10 @@ def auxiliary_cfg(cfg):
 class OSALRCNN(nn.Module):
     """Two detectors that see the same images under different labels (methods sections 2.0 and 2.1).
 
-    The target learns the K known classes, the auxiliary to tell known from unknown. They share no parameter
-    and the loss is a sum, so training them together equals training them apart (Detectron2's gradient clipping
-    is per parameter; clipping by the norm of all of them would couple the two). Inputs carry `gt_classes` 0..K-1 for
-    known nuclei and K for unknown ones.
+    The target learns the K known classes, the auxiliary to tell known from unknown (`auxiliary_view`). They share no
+    parameter and the loss is a sum, so training them together equals training them apart (Detectron2's gradient
+    clipping is per parameter; clipping by the norm of all of them would couple the two). Inputs carry `gt_classes`
+    0..K-1 for known nuclei and K for unknown ones.
     """
 
     _version = 1
@@ -64,12 +81,19 @@ class OSALRCNN(nn.Module):
 
     @configurable
     def __init__(
-        self, *, auxiliary: nn.Module, target: nn.Module, num_known: int, unknown_policy: str = "drop"
+        self,
+        *,
+        auxiliary: nn.Module,
+        target: nn.Module,
+        num_known: int,
+        unknown_policy: str = "drop",
+        auxiliary_classes: str = "known_unknown",
     ):
         """
         Args:
-            auxiliary, target: `GeneralizedRCNN`s of 2 and of `num_known` classes.
+            auxiliary, target: `GeneralizedRCNN`s of 2 (or K + 1) and of `num_known` classes.
             num_known: K.
+            auxiliary_classes: which labels the auxiliary learns, see `auxiliary_view`.
             unknown_policy: "drop" or "ignore", see `modeling.unknown`; "ignore" asks for a target with
                 `OpenSetRPN` and open-set ROI heads.
 
@@ -96,6 +120,7 @@ class OSALRCNN(nn.Module):
         self.target = target
         self.num_known = num_known
         self.unknown_policy = unknown_policy
+        self.auxiliary_classes = auxiliary_classes
 
     @classmethod
     def from_config(cls, cfg):
@@ -103,11 +128,13 @@ class OSALRCNN(nn.Module):
         target = build_model(target_cfg(cfg))
         auxiliary = build_model(auxiliary_cfg(cfg))
         _set_nms(auxiliary, cfg.OSAL.PCSS.NMS)
+        _set_temperature(auxiliary, cfg.OSAL.AUXILIARY.TEMPERATURE)
         return {
             "auxiliary": auxiliary,
             "target": target,
             "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "unknown_policy": cfg.OSAL.DATA.UNKNOWN_POLICY,
+            "auxiliary_classes": cfg.OSAL.AUXILIARY.CLASSES,
         }
 
     @property
@@ -123,7 +150,9 @@ class OSALRCNN(nn.Module):
             "target": [
                 self._view(x, target_view, self.num_known, self.unknown_policy) for x in batched_inputs
             ],
-            "auxiliary": [self._view(x, auxiliary_view, self.num_known) for x in batched_inputs],
+            "auxiliary": [
+                self._view(x, auxiliary_view, self.num_known, self.auxiliary_classes) for x in batched_inputs
+            ],
         }
         losses = {}
         for name, inputs in views.items():
@@ -151,4 +180,19 @@ def _set_nms(detector: nn.Module, nms: str) -> None:
         raise ConfigError(
             f"OSAL.PCSS.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
             f"'PrototypeROIHeads', not {type(detector.roi_heads).__name__}"
+        )
+
+
+def _set_temperature(detector: nn.Module, temperature: float) -> None:
+    if not temperature > 0:
+        raise ConfigError(f"OSAL.AUXILIARY.TEMPERATURE is {temperature}: give a number above 0")
+    predictor = detector.roi_heads.box_predictor
+    if isinstance(predictor, OpenSetFastRCNNOutputLayers) and not isinstance(
+        predictor, EvidentialOutputLayers
+    ):
+        predictor.temperature = temperature
+    elif temperature != 1.0:
+        raise ConfigError(
+            f"OSAL.AUXILIARY.TEMPERATURE {temperature} needs a softmax classifier with open-set ROI heads, e.g. "
+            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'PrototypeROIHeads', not {type(predictor).__name__}"
         )

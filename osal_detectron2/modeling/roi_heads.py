@@ -63,7 +63,9 @@ class OpenSetBoxHeads:
         predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
         ret["box_predictor"] = predictor(cfg, ShapeSpec(channels=feature_dim))
         ret["box_branches"] = {
-            branch.name: branch(cfg, feature_dim=feature_dim) for branch in cls.branch_types
+            branch.name: branch(cfg, feature_dim=feature_dim)
+            for branch in cls.branch_types
+            if branch is not PrototypeBranch or cfg.OSAL.PROTOTYPE.ENABLED
         }
         return ret
 
@@ -148,7 +150,10 @@ class _OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class PrototypeROIHeads(_OpenSetStandardROIHeads):
-    """Adds `dist_known` and `dist_unknown`; the last foreground class is the unknown one."""
+    """Adds `dist_known` and `dist_unknown`; the last foreground class is the unknown one.
+
+    With OSAL.PROTOTYPE.ENABLED False it, and every other Prototype... head, is built without the prototypes.
+    """
 
     branch_types = (PrototypeBranch,)
 

@@ -1,0 +1,221 @@
+"""OpenAL (Qu et al., MICCAI 2023) for detection, with the paper's box uncertainty (methods section 3.9).
+
+Stage one compares the box features of detections with those of the annotated nuclei: near the known ones and far from
+the unknown ones is good. Stage two takes the most uncertain of the best tiles. One detector does both.
+
+Distances are squared Mahalanobis distances in a PCA space of unit-norm features. The original inverts covariances
+with a pseudo-inverse, which is degenerate for few nuclei in many dimensions; here they are shrunk.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.errors import ConfigError
+from ..core.seeding import derive_seed
+from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .tile_means import mean_entropy, mean_looseness
+
+MIN_UNKNOWN = 5  # with fewer labelled unknown nuclei, the distance to them is left out
+NUCLEI_PER_CLUSTER = 20
+TILES_PER_PASS = 64  # box features of more tiles are never in memory at once
+_FIELDS = ("roi_feature", "logits", "loc_tightness")
+
+
+def unit_norm(features: np.ndarray) -> np.ndarray:
+    """`features` (n, d) divided by their Euclidean norms, float64; a row of zeros stays."""
+    features = np.asarray(features, dtype=np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def shrunk_precision(deviations: np.ndarray, *, shrink: float) -> np.ndarray:
+    """Inverse (d, d) of (1 - shrink) S + shrink tr(S) / d I, with S the mean outer product of `deviations` (n, d).
+
+    The identity where nothing deviates, as for a single nucleus: the distance is then Euclidean.
+    """
+    dim = deviations.shape[1]
+    covariance = deviations.T @ deviations / len(deviations)
+    spread = np.trace(covariance) / dim
+    if spread < 1e-12:
+        return np.eye(dim)
+    return np.linalg.inv((1 - shrink) * covariance + shrink * spread * np.eye(dim))
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Cluster means (W, d) and the precision (d, d) that they share."""
+
+    means: np.ndarray
+    precision: np.ndarray
+
+    @classmethod
+    def fit(cls, points: np.ndarray, *, count: int, shrink: float, seed: int) -> "Clusters":
+        """`count` k-means clusters of `points` (n, d), n >= count."""
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+
+        means, labels = points.mean(axis=0, keepdims=True), np.zeros(len(points), dtype=int)
+        if count > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+                found = KMeans(count, n_init=10, max_iter=100, random_state=seed % 2**32).fit(points)
+            means, labels = found.cluster_centers_, found.labels_
+        return cls(means, shrunk_precision(points - means[labels], shrink=shrink))
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distance (n,) of `points` (n, d) to the nearest mean."""
+        deviations = points[:, None] - self.means
+        return np.einsum("nwi,ij,nwj->nw", deviations, self.precision, deviations, optimize=True).min(axis=1)
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """What the annotated nuclei look like: a projection, and the known and the unknown ones in it."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    known: Clusters | None
+    unknown: Clusters | None
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, is_known: np.ndarray, *, k_out: int, pca: int, shrink: float, seed: int
+    ) -> "LabelledFeatures":
+        """From box features (n, d) of n >= 1 nuclei, `is_known` (n,) bool. A side without nuclei is None.
+
+        So are fewer than MIN_UNKNOWN unknown nuclei.
+        """
+        features = unit_norm(features)
+        n_unknown = int((~is_known).sum())
+        enough = n_unknown >= MIN_UNKNOWN
+        dim = min(pca, features.shape[1], len(features) - 1, *([n_unknown - 1] if enough else []))
+        mean = features.mean(axis=0)
+        centred = features - mean
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        axes = vectors[:, ::-1][:, : max(dim, 1)]
+        points = centred @ axes
+        clusters = min(max(n_unknown // NUCLEI_PER_CLUSTER, 1), k_out)
+        return cls(
+            mean=mean,
+            axes=axes,
+            known=Clusters.fit(points[is_known], count=1, shrink=shrink, seed=seed)
+            if is_known.any()
+            else None,
+            unknown=Clusters.fit(points[~is_known], count=clusters, shrink=shrink, seed=seed)
+            if enough
+            else None,
+        )
+
+    def distances(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(d_in, d_out), each (n,), of box features (n, d); zeros for a side that is None."""
+        points = (unit_norm(features) - self.mean) @ self.axes
+        sides = (self.known, self.unknown)
+        return tuple(np.zeros(len(points)) if side is None else side.distance(points) for side in sides)
+
+
+def scaled(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Min-max scaling of all boxes of all tiles, by the 1st and 99th percentile and cut to [0, 1].
+
+    All zero where the percentiles are equal.
+    """
+    everything = np.concatenate(list(values.values()))
+    if len(everything) == 0:
+        return dict(values)
+    low, high = np.percentile(everything, [1, 99])
+    width = high - low
+    return {k: np.clip((v - low) / width, 0, 1) if width > 1e-12 else v * 0 for k, v in values.items()}
+
+
+@register
+class OpenAL(Strategy):
+    """Candidates by feature distance, then entropy * LI.
+
+    Args:
+        k_out: most clusters of unknown nuclei.
+        pca: most dimensions of the projected features.
+        shrink: rho in (0, 1], share of the isotropic part in a covariance.
+        cand_factor: size of the candidate set in budgets.
+        target_score_thresh: detections below it take no part.
+    """
+
+    name = "openal"
+    needs = {"target": _FIELDS}
+    node = "OPENAL"
+
+    def __init__(
+        self,
+        *,
+        k_out: int = 9,
+        pca: int = 64,
+        shrink: float = 0.1,
+        cand_factor: float = 2.0,
+        target_score_thresh: float = 0.05,
+    ) -> None:
+        if min(k_out, pca) < 1:
+            raise ConfigError(
+                f"OSAL.OPENAL.K_OUT {k_out} and OSAL.OPENAL.PCA {pca}: give at least 1 for both"
+            )
+        if not 0 < shrink <= 1:
+            raise ConfigError(f"OSAL.OPENAL.SHRINK: {shrink} is not above 0 and at most 1")
+        self.k_out, self.pca, self.shrink, self.cand_factor = k_out, pca, shrink, cand_factor
+        self.target_score_thresh = target_score_thresh
+
+    def select(self, context: QueryContext) -> Query:
+        require_pool(context)
+        labelled = yield from self._labelled(context)
+        d_in: dict[str, np.ndarray] = {}
+        d_out: dict[str, np.ndarray] = {}
+        entropy: dict[str, float] = {}
+        li: dict[str, float] = {}
+        keys = sorted(context.pool)
+        for start in range(0, len(keys), TILES_PER_PASS):
+            part = tuple(keys[start : start + TILES_PER_PASS])
+            table = yield Pass(over=part, detector="target", fields=_FIELDS)
+            for key in part:
+                rows = table[key]
+                kept = np.asarray(rows["scores"], dtype=np.float64) >= self.target_score_thresh
+                features = rows["roi_feature"][kept]
+                none = np.zeros(len(features))
+                d_in[key], d_out[key] = labelled.distances(features) if labelled else (none, none)
+                entropy[key] = mean_entropy(rows, score_thresh=self.target_score_thresh)
+                li[key] = mean_looseness(rows, score_thresh=self.target_score_thresh)
+        near, far = scaled(d_in), scaled(d_out)
+        scores = {
+            "n_detected": {k: float(len(near[k])) for k in keys},
+            # A tile without detections cannot be called known: it comes after all others.
+            "known_like": {k: float((far[k] - near[k]).mean()) if len(near[k]) else -1.0 for k in keys},
+            "entropy": entropy,
+            "li": li,
+            "score": {k: entropy[k] * li[k] for k in keys},
+        }
+        found = {k: float(n > 0) for k, n in scores["n_detected"].items()}
+        size = max(context.size, math.floor(self.cand_factor * context.size))
+        candidates = context.rank(keys, found, scores["known_like"])[:size]
+        selected = tuple(context.rank(candidates, scores["score"])[: context.size])
+        reasons = {
+            k: f"rank {rank} of {len(candidates)} candidates: features {scores['known_like'][k]:+.3f} towards known, "
+            f"entropy {entropy[k]:.3f}, box uncertainty {li[k]:.3f}"
+            for rank, k in enumerate(selected, start=1)
+        }
+        return Selection(selected=selected, scores=scores, reasons=reasons, candidates=tuple(candidates))
+
+    def _labelled(self, context: QueryContext):
+        """The labelled nuclei, or None if there are none. Yields one pass."""
+        keys = tuple(sorted(context.labelled))
+        if not keys:
+            return None
+        table = yield Pass(over=keys, detector="target", source="ground_truth")
+        classes = np.concatenate([table[k]["classes"] for k in keys])
+        if len(classes) == 0:
+            return None
+        return LabelledFeatures.fit(
+            np.concatenate([table[k]["roi_feature"] for k in keys]),
+            classes < len(context.known_classes),
+            k_out=self.k_out,
+            pca=self.pca,
+            shrink=self.shrink,
+            seed=derive_seed("openal", context.seed, context.round),
+        )
