@@ -81,6 +81,42 @@ def add_osal_config(cfg: CN) -> None:
     # Target detections below this score take no part in Eqs. 5 and 6 (not below ROI_HEADS.SCORE_THRESH_TEST).
     cfg.OSAL.UTSS.SCORE_THRESH = 0.05
 
+    # Baseline laal. Section 3.4.
+    cfg.OSAL.LAAL = CN()
+    # "ls_c" stability under noise and class uncertainty; "lt_c" tightness and class certainty, the only one that needs
+    # no noise; "three_in_one" the mean of the tiles' ranks by class uncertainty, stability and tightness.
+    cfg.OSAL.LAAL.MODE = "ls_c"
+    # Standard deviations of the noise on the 0-255 scale; one more pass over the pool for each.
+    cfg.OSAL.LAAL.SIGMAS = [8, 16, 24, 32, 40, 48]
+    # The stability of a tile is that of so many detections at most, the surest ones.
+    cfg.OSAL.LAAL.MAX_REF = 30
+    # Weight of stability against class uncertainty in "ls_c", lambda of the paper.
+    cfg.OSAL.LAAL.STABILITY_WEIGHT = 1.0
+
+    # Baseline cald. Section 3.6.
+    cfg.OSAL.CALD = CN()
+    # Views of a tile to compare it with, one more pass over the pool for each: F flip, C cut-out, D down-scaling,
+    # R rotation, G Gaussian noise (std 16), S salt and pepper (a tenth of the pixels).
+    cfg.OSAL.CALD.AUGS = "FCDR"
+    # The agreement (0 to 2) of the boxes that make a tile most informative.
+    cfg.OSAL.CALD.BETA = 1.3
+    # Stage one keeps DELTA * budget tiles.
+    cfg.OSAL.CALD.DELTA = 1.2
+    # Factor of D, applied to the network input: before the resize to INPUT.MIN_SIZE_TEST it would be undone.
+    cfg.OSAL.CALD.SCALE = 0.8
+    # Degrees of R.
+    cfg.OSAL.CALD.ROTATION = 5.0
+    # C blackens so many rectangles at most, ...
+    cfg.OSAL.CALD.CUT_NUM = 2
+    # ... their height and width between these shares of the tile's, ...
+    cfg.OSAL.CALD.CUT_SIZE = (0.05, 0.2)
+    # ... which cover between these shares of the detected box that they cover most.
+    cfg.OSAL.CALD.CUT_OVERLAP = (0.1, 0.4)
+    # Detections of a tile that are compared at most, evenly spaced by score.
+    cfg.OSAL.CALD.MAX_REF = 50
+    # False leaves out stage two, which prefers tiles of other classes than the labelled ones.
+    cfg.OSAL.CALD.MUTUAL = True
+
     # Our own rule osal_nd_plus; docs/models.md says what each part is good for.
     cfg.OSAL.PLUS = CN()
     # Information of one nucleus: "entropy" of the posterior, "evidence" Un * (1 - tightness), "count" 1.
