@@ -12,6 +12,7 @@ import torch
 from detectron2 import __version__ as detectron2_version
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 
 from .. import __version__
@@ -128,6 +129,9 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
     if cfg.MODEL.META_ARCHITECTURE == "OSALRCNN" and "auxiliary" not in strategy.needs and not ignoring:
         # The target's training is the same with or without its neighbour, so do not pay for it.
         cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if hasattr(architecture, "check_config"):  # now, before anything is written
+        architecture.check_config(cfg)
 
 
 def matching_config(cfg: CfgNode) -> dict:
