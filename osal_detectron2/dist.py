@@ -25,6 +25,7 @@ def leave() -> None:
     """
     if dist.is_available() and dist.is_initialized():
         _patient_group.cache_clear()
+        comm._LOCAL_PROCESS_GROUP = None  # a group's threads end when the last reference to it goes
         dist.destroy_process_group()
         gc.collect()
 
