@@ -1,0 +1,305 @@
+"""The figures of the benchmark: one panel a setting, one line a method, means over folds and seeds."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ..core.errors import ConfigError
+from ..core.store import write_bytes
+from .results import FULL, CellResult, by_method, by_setting, mean_and_spread, mean_curve
+from .styles import ABLATIONS, BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Style, styles_of
+
+COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
+FORMATS = ("png", "pdf", "svg")
+
+PAPER = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,  # TrueType, which publishers ask for
+    "svg.fonttype": "none",
+    "svg.hashsalt": "osal",
+    "savefig.dpi": 300,
+}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one figure of curves shows: columns of the cells, labels of the axes, and OSAL-ND with whom."""
+
+    x: str
+    y: str
+    xlabel: str
+    ylabel: str
+    ablations: bool = False
+    full: bool = False  # full annotation as a dashed line
+
+    def shows(self, method: str) -> bool:
+        if method == FULL:
+            return self.full
+        return method == "osal_nd" or (method in ABLATIONS) == self.ablations
+
+
+_TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"
+_AFTER = "labelled_fraction_after_query"
+FIGURES = {
+    "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, full=True),
+    "fig3_known_queried": Curves(_AFTER, "known_cumulative", _TILES, "Known nuclei queried (cumulative)"),
+    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, ablations=True, full=True),
+    "map_per_box": Curves("nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, full=True),
+    "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, full=True),
+    "map_per_box_ablations": Curves(
+        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, ablations=True, full=True
+    ),
+    "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query: known / all nuclei"),
+    "purity_ablations": Curves(
+        _AFTER, "purity", _TILES, "Purity of the query: known / all nuclei", ablations=True
+    ),
+}
+
+
+def draw_all(
+    cells: Sequence[CellResult], folder: str | Path, *, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Write every figure that `cells` have figures for into `folder`; returns the paths.
+
+    Raises ConfigError for a format other than FORMATS, OutputError where the disk refuses.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(f"--format {name}: not one of {', '.join(FORMATS)}")
+    figures = {name: draw_curves(cells, curves) for name, curves in FIGURES.items()}
+    figures["seconds_per_round"] = draw_seconds(cells)
+    paths = []
+    for name, figure in figures.items():
+        for suffix in formats if figure else ():
+            path = Path(folder) / f"{name}.{suffix}"
+            write_bytes(path, render(figure, suffix))
+            paths.append(path)
+    return paths
+
+
+def render(figure: Figure, suffix: str) -> bytes:
+    """The bytes of a figure; the same figure gives the same bytes."""
+    stamps = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    buffer = io.BytesIO()
+    with rc_context(PAPER):
+        figure.savefig(buffer, format=suffix, metadata=stamps[suffix])
+    return buffer.getvalue()
+
+
+def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
+    """One panel a setting and one shared legend; None if no cell has both columns.
+
+    Lines are means over folds and seeds, error bars one sample standard deviation. Methods that share their labelled
+    fractions are drawn a little beside each other, so that no bar hides another.
+    """
+    panels = {}
+    for setting, inside in by_setting(cells).items():
+        groups = {m: group for m, group in by_method(inside).items() if what.shows(m)}
+        points = {m: mean_curve(g, what.x, what.y) for m, g in groups.items() if m != FULL}
+        points = {m: p for m, p in points.items() if p}
+        if points:
+            panels[setting] = points, _full_level(groups.get(FULL, ()), what)
+    if not panels:
+        return None
+    styles = styles_of({cell.method for cell in cells})
+    drawn = [m for m in styles if any(m in points for points, _ in panels.values())]
+    if any(level is not None for _, level in panels.values()):
+        drawn.append(FULL)
+    with rc_context(PAPER):
+        figure, axes = _panels(len(panels), legend=len(drawn))
+        for axis, (setting, (points, level)) in zip(axes, panels.items()):
+            _draw_panel(
+                axis, points, level, styles=styles, order=drawn, percent=what.x.startswith("labelled")
+            )
+            axis.set_title(setting.replace("_", " "), loc="left", fontweight="bold")
+            place = axis.get_subplotspec()
+            if place.is_first_col():
+                axis.set_ylabel(what.ylabel)
+            if place.rowspan.stop * place.get_gridspec().ncols + place.colspan.start >= len(panels):
+                axis.set_xlabel(what.xlabel)  # nothing below it
+        handles = [
+            Line2D(
+                [],
+                [],
+                label=styles[m].label,
+                **({} if m == FULL else styles[m].plot) or _full_line(styles[m]),
+            )
+            for m in drawn
+        ]
+        columns = min(len(drawn), 5 if figure.get_figwidth() > COLUMN else 2)
+        figure.legend(
+            handles=_by_rows(handles, columns),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            handlelength=3.2,
+            columnspacing=1.4,
+        )
+    return figure
+
+
+def draw_seconds(cells: Sequence[CellResult]) -> Figure | None:
+    """Stacked bars: mean seconds of a round per method, split by step, over all rounds of all cells given.
+
+    None if no cell was timed. The full annotation is left out: its one round is longer by design.
+    """
+    groups = by_method([cell for cell in cells if cell.method != FULL])
+    spent = {method: _mean_seconds(group) for method, group in groups.items()}
+    spent = {m: seconds for m, seconds in spent.items() if seconds}
+    if not spent:
+        return None
+    styles = styles_of(spent)
+    steps = sorted({s for seconds in spent.values() for s in seconds}, key=_step_place)
+    looks = dict(
+        zip(steps, zip((BLUE, ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLACK, GREY) * 3, _HATCHES * 3))
+    )
+    with rc_context(PAPER):
+        figure = Figure(figsize=(COLUMN, 1.1 + 0.19 * len(spent)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        left = dict.fromkeys(spent, 0.0)
+        for step in steps:
+            widths = [spent[m].get(step, 0.0) for m in styles]
+            axis.barh(
+                [styles[m].label for m in styles],
+                widths,
+                left=[left[m] for m in styles],
+                height=0.7,
+                label=step.replace("_", " "),
+                color=looks[step][0],
+                hatch=looks[step][1],
+                edgecolor="white",
+                linewidth=0.4,
+            )
+            left = {m: left[m] + width for m, width in zip(styles, widths)}
+        axis.set_ylim(len(spent) - 0.4, -0.6)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel("Seconds per round (mean)")
+        columns = min(len(steps), 3)
+        figure.legend(
+            handles=_by_rows(axis.containers, columns),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+        )
+    return figure
+
+
+_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "oo")
+_STEPS = ("train", "evaluate", "score", "query", "annotate")
+
+
+def _step_place(step: str) -> tuple[int, str]:
+    return (_STEPS.index(step) if step in _STEPS else len(_STEPS)), step
+
+
+def _mean_seconds(cells: Sequence[CellResult]) -> dict[str, float]:
+    rounds = [row["seconds"] for cell in cells for row in cell.rounds if row.get("seconds")]
+    steps = {step for seconds in rounds for step in seconds}
+    return {step: statistics.fmean(seconds.get(step) or 0.0 for seconds in rounds) for step in sorted(steps)}
+
+
+def _full_level(cells: Sequence[CellResult], what: Curves) -> float | None:
+    return mean_and_spread([cell.final_mAP50 for cell in cells])[0] if what.y == "mAP50" else None
+
+
+def _panels(count: int, *, legend: int) -> tuple[Figure, list]:
+    """A figure with `count` panels: one fills a column of a paper, more the whole width."""
+    columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
+    rows = math.ceil(count / columns)
+    width = COLUMN if count == 1 else PAGE
+    per_line = 5 if width > COLUMN else 2
+    height = {1: 2.3, 2: 2.3}.get(columns, 1.95) * rows + 0.25 + 0.17 * math.ceil(legend / per_line)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _draw_panel(
+    axis,
+    points: Mapping,
+    level: float | None,
+    *,
+    styles: Mapping[str, Style],
+    order: Sequence[str],
+    percent: bool,
+) -> None:
+    scale = 100 if percent else 1
+    present = [m for m in order if m in points]
+    ends = [scale * point[0] for curve in points.values() for point in curve]
+    step = 0.005 * (max(ends) - min(ends)) if percent else 0.0
+    for place, method in enumerate(present):
+        beside = (place - (len(present) - 1) / 2) * step
+        xs = [scale * point[0] + beside for point in points[method]]
+        means = [point[1] for point in points[method]]
+        style = styles[method].plot
+        axis.plot(xs, means, label=styles[method].label, clip_on=False, **style)
+        if any(point[2] for point in points[method]):
+            axis.errorbar(
+                xs,
+                means,
+                yerr=[point[2] or 0.0 for point in points[method]],
+                fmt="none",
+                ecolor=style["color"],
+                elinewidth=0.9 if styles[method].emphasis else 0.6,
+                alpha=0.9 if styles[method].emphasis else 0.55,
+                zorder=style["zorder"] - 1,
+            )
+    if level is not None:
+        axis.axhline(level, label=styles[FULL].label, **_full_line(styles[FULL]))
+    if percent:
+        axis.set_xticks(sorted({round(100 * point[0]) for curve in points.values() for point in curve}))
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axis.yaxis.set_major_locator(MaxNLocator(5))
+    if max(point[1] for curve in points.values() for point in curve) >= 1000:
+        axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
+
+
+def _thousands(value: float, _) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _full_line(style: Style) -> dict:
+    return {"color": style.colour, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}
+
+
+def _by_rows(handles: Sequence, columns: int) -> list:
+    """`handles` in the order in which a legend of `columns`, which fills them downwards, reads along its rows."""
+    return [handle for start in range(columns) for handle in handles[start::columns]]

@@ -1,0 +1,90 @@
+"""What the cells of a grid are, according to Detectron2's config; a process of its own, because that imports torch."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.errors import ConfigError, OSALError
+from .grid import Cell
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def plan_cells(config: Path, cells: Sequence[Cell]) -> list[dict]:
+    """One description a cell: {"strategy", "config_sha256"}.
+
+    Raises ConfigError naming the cells whose options make no config: a strategy that does not exist, an unknown key.
+    """
+    question = json.dumps({"config": str(config), "cells": [cell.options for cell in cells]})
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore::FutureWarning", "-m", "osal_detectron2.benchmark.plan"],
+        input=question,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
+    if answer.returncode:
+        raise ConfigError(f"{config}: the configs of the grid could not be built; the error is above")
+    plans = json.loads(answer.stdout)
+    faults: dict[str, list[str]] = {}
+    for cell, plan in zip(cells, plans):
+        if "error" in plan:
+            faults.setdefault(plan["error"], []).append(cell.id)
+    if faults:
+        raise ConfigError(
+            "; ".join(f"{ids[0]} (and {len(ids) - 1} more cells): {fault}" for fault, ids in faults.items())
+        )
+    return plans
+
+
+def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
+    """The answer of `plan_cells`, with {"error": message} for a cell that cannot run. Imports torch.
+
+    config_sha256 covers every key that is not at its default and changes results (a key that a later version adds
+    leaves it as it is), the names of the data sets or files, and no paths.
+    """
+    from detectron2.config import get_cfg
+
+    from ..config import add_osal_config
+    from ..engine.from_config import build_strategy, matching_config
+
+    base = get_cfg()
+    add_osal_config(base)
+    default = matching_config(base)
+    base.merge_from_file(config)
+    plans = []
+    for options in cells:
+        cfg = base.clone()
+        try:
+            cfg.merge_from_list(list(options))
+            strategy = build_strategy(cfg)
+        except OSALError as error:
+            plans.append({"error": str(error)})
+            continue
+        except (AssertionError, KeyError, ValueError) as error:  # yacs: unknown key, wrong type
+            plans.append({"error": f"{error.args[0]}; our keys are in osal_detectron2/config.py"})
+            continue
+        data = cfg.OSAL.DATA
+        identity = {
+            "config": {k: v for k, v in matching_config(cfg).items() if default.get(k) != v},
+            "strategy": strategy.name,
+            "data": [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, Path(data.TRAIN_JSON).name, Path(data.TEST_JSON).name],
+        }  # fmt: skip
+        plans.append({"strategy": strategy.name, "config_sha256": _sha256(identity)})
+    return plans
+
+
+def _sha256(content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    try:
+        print(json.dumps(describe(asked["config"], asked["cells"])))
+    except (OSALError, AssertionError, KeyError, ValueError, OSError) as fault:
+        sys.exit(f"{asked['config']}: {fault}")

@@ -1,0 +1,244 @@
+"""Runs the cells of a grid as processes of tools/train_al.py, several at a time, and collects their results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import LedgerError
+from ..core.store import read_json, write_json
+from .cell import RESULT_SCHEMA, cell_result, progress
+from .grid import Cell
+
+_TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train_al.py"
+_CONSOLE = "console.txt"
+_POLL_SECONDS = 0.2
+_REPORT_SECONDS = 60.0
+_GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL; a run survives both
+
+# Two detectors' activations come and go at each step: without these, glibc hands the pages back each time.
+_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+
+
+@dataclass
+class _Running:
+    cell: Cell
+    process: subprocess.Popen
+    slot: int
+
+
+class GridRunner:
+    """Runs what is left of a grid; `run()` may be called again, in another process, on another day.
+
+    Cells are independent: each is one run folder OUTPUT/cells/<id>/, resumed where it stopped, and leaves one
+    OUTPUT/results/<setting>-<fold>-<method>-<seed>.json when complete.
+
+    Args:
+        cells: in the order to run them. plans: what plan.py says of each.
+        config: the base config file. output: folder of the grid.
+        jobs: cells at a time. gpus: given to the jobs in turn as CUDA_VISIBLE_DEVICES; empty leaves it alone.
+        cores: CPU cores, shared among the jobs as OMP_NUM_THREADS.
+        max_seconds: start no cell that would not fit (by the mean of complete ones), and stop all at the limit.
+        commit, hardware: written into the results.
+        say: takes the lines of progress.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        plans: Sequence[Mapping],
+        *,
+        config: Path,
+        output: Path,
+        jobs: int = 1,
+        gpus: Sequence[str] = (),
+        cores: int = 1,
+        max_seconds: float | None = None,
+        commit: str = "unknown",
+        hardware: Mapping | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.cells, self.config, self.output = list(cells), Path(config), Path(output)
+        self.plans = {cell: plan for cell, plan in zip(cells, plans)}
+        self.jobs, self.gpus, self.cores = jobs, tuple(gpus), cores
+        self.max_seconds, self.commit, self.hardware, self.say = (
+            max_seconds,
+            commit,
+            dict(hardware or {}),
+            say,
+        )
+        self.failures: dict[str, str] = {}
+        self._durations: dict[Cell, float] = {}
+
+    # ---- files ------------------------------------------------------------------------------------------
+    def folder(self, cell: Cell) -> Path:
+        return self.output / "cells" / cell.id
+
+    def result_path(self, cell: Cell) -> Path:
+        return self.output / "results" / cell.result_name
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether the cell has its result. Raises LedgerError if that is of another config."""
+        path = self.result_path(cell)
+        if not path.is_file():
+            return False
+        result = read_json(path)
+        if not isinstance(result, dict) or result.get("schema") != RESULT_SCHEMA:
+            raise LedgerError(
+                f"{path}: not a file of schema {RESULT_SCHEMA}; move it elsewhere, then run again"
+            )
+        if result.get("config_sha256") != self.plans[cell]["config_sha256"]:
+            raise LedgerError(
+                f"{path}: made with another config (hash {str(result.get('config_sha256'))[:12]}, the grid's is "
+                f"{self.plans[cell]['config_sha256'][:12]}). Restore the grid file, the base config and the options; "
+                f"or use a new --output; or delete this file and {self.folder(cell)} to run the cell anew"
+            )
+        self._durations[cell] = result["seconds"]
+        return True
+
+    # ---- the run ----------------------------------------------------------------------------------------
+    def run(self) -> bool:
+        """Run until all is done, failed, or out of time; True if every cell has its result.
+
+        What failed is in `failures`, id -> last line of its console. Raises LedgerError for foreign results before
+        anything starts.
+        """
+        begun = time.monotonic()
+        left = [cell for cell in self.cells if not self.is_done(cell)]
+        self.say(f"{len(self.cells)} cells, {len(self.cells) - len(left)} complete, {self.jobs} at a time")
+        running: list[_Running] = []
+        reported = begun
+        try:
+            while left or running:
+                elapsed = time.monotonic() - begun
+                if self.max_seconds is not None and elapsed >= self.max_seconds:
+                    self.say(f"{self.max_seconds / 60:.0f} minutes are over: stopping; start again to go on")
+                    break
+                while len(running) < self.jobs and (cell := self._next(left, running, elapsed)) is not None:
+                    left.remove(cell)
+                    running.append(self._start(cell, slot=self._free_slot(running)))
+                if not running:
+                    self.say("no cell fits into the time that is left: stopping; start again to go on")
+                    break
+                time.sleep(_POLL_SECONDS)
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    self._collect(job)
+                    reported = self._report(left, running)
+                if time.monotonic() - reported > _REPORT_SECONDS:
+                    reported = self._report(left, running)
+        finally:
+            self._stop(running)
+        return all(self.result_path(cell).is_file() for cell in self.cells)
+
+    def _next(self, left: Sequence[Cell], running: Sequence[_Running], elapsed: float) -> Cell | None:
+        """The first cell that may start now and fits into the time that is left."""
+        for cell in left:
+            needed = self._remaining(cell) or 0.0  # nothing is known before the first cell is complete
+            if self.max_seconds is None or elapsed + needed <= self.max_seconds:
+                return cell
+        return None
+
+    def _start(self, cell: Cell, *, slot: int) -> _Running:
+        folder = self.folder(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, str(_TRAIN), "--config-file", str(self.config), "--resume"]
+        words += [*cell.options, *self._extra_options(cell), "OUTPUT_DIR", str(folder)]
+        threads = str(max(1, self.cores // self.jobs))
+        environment = {**_KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": threads}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        with open(folder / _CONSOLE, "ab") as console:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C comes to this process alone, which then stops the cells in order
+            )
+        return _Running(cell, process, slot)
+
+    def _extra_options(self, cell: Cell) -> list[str]:
+        return []
+
+    def _free_slot(self, running: Sequence[_Running]) -> int:
+        return min(set(range(self.jobs)) - {job.slot for job in running})
+
+    def _collect(self, job: _Running) -> None:
+        cell, code = job.cell, job.process.returncode
+        result = None
+        if code == 0:
+            result = cell_result(
+                self.folder(cell),
+                cell,
+                config_sha256=self.plans[cell]["config_sha256"],
+                commit=self.commit,
+                hardware=self.hardware,
+            )
+        if result is None:
+            self.failures[cell.id] = f"exit code {code}: {_last_line(self.folder(cell) / _CONSOLE)}"
+            self.say(f"FAILED {cell.id}: {self.failures[cell.id]}")
+            return
+        write_json(self.result_path(cell), result)
+        self._durations[cell] = result["seconds"]
+        _drop_weights(self.folder(cell))
+        self.say(
+            f"{cell.id}: AULC {result['aulc']:.2f}, final mAP50 {result['final_mAP50']:.2f}, {result['seconds']:.0f} s"
+        )
+
+    def _stop(self, running: Sequence[_Running]) -> None:
+        """SIGTERM, then SIGKILL, to the process groups of all running cells; they go on with the next start."""
+        for signal_number, grace in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+            for job in running:
+                if job.process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(job.process.pid, signal_number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                for job in running:
+                    job.process.wait(grace)
+
+    # ---- time -------------------------------------------------------------------------------------------
+    def _remaining(self, cell: Cell) -> float | None:
+        """Seconds that a cell still needs: the mean of its method where there is one, else of all, less what it has."""
+        same = [s for done, s in self._durations.items() if done.method == cell.method]
+        known = same or list(self._durations.values())
+        return statistics.fmean(known) * (1 - progress(self.folder(cell))) if known else None
+
+    def _report(self, left: Sequence[Cell], running: Sequence[_Running]) -> float:
+        active = [job.cell for job in running]
+        needs = [self._remaining(cell) for cell in [*active, *left]]
+        eta = "unknown" if None in needs else _hours(sum(needs) / self.jobs)
+        done = len(self.cells) - len(left) - len(running) - len(self.failures)
+        now = ", ".join(f"{cell.id} {100 * progress(self.folder(cell)):.0f} %" for cell in active)
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        self.say(f"[{done}/{len(self.cells)} cells{failed}, ETA {eta}] {now}")
+        return time.monotonic()
+
+
+def _drop_weights(folder: Path) -> None:
+    """Remove the checkpoints that a complete run no longer needs; model_final.pth and round_*.pth stay."""
+    for pattern in ("boundary.pth", "initial_weights.pth", "model_[0-9]*.pth"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _last_line(console: Path) -> str:
+    """The last line of a console that is not empty."""
+    with open(console, "rb") as file:
+        file.seek(max(0, console.stat().st_size - 20_000))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "(no output)")
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes else f"{seconds:.0f} s"

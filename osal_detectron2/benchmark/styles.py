@@ -1,0 +1,93 @@
+"""How each method looks in every figure: the paper's name, a colour, a marker and a line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Okabe and Ito's colours tell apart with any colour vision; their yellow is too pale for lines on white paper.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+
+SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))
+DOUBLE_DOT = (0, (4, 1, 1, 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class Style:
+    """label: the name in legends and tables. marker and line tell methods apart where colour does not."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str | tuple
+    emphasis: bool = False
+
+    @property
+    def plot(self) -> dict:
+        """Keywords of `Axes.plot`: the emphasised method is thick and filled, the others thin and hollow."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.line,
+            "linewidth": 1.9 if self.emphasis else 1.0,
+            "markersize": 4.6 if self.emphasis else 4.0,
+            "markerfacecolor": self.colour if self.emphasis else "white",
+            "markeredgewidth": 0.9,
+            "zorder": 4 if self.emphasis else 3,
+        }
+
+
+# The order here is that of legends and of the rows of tables.
+STYLES = {
+    "osal_nd": Style("OSAL-ND", VERMILLION, "o", SOLID, emphasis=True),
+    "random": Style("Random", GREY, "s", DOTTED),
+    "uncertainty": Style("Uncertainty", ORANGE, "^", DASHED),
+    "coreset": Style("Coreset", GREEN, "D", DASHDOT),
+    "laal": Style("LAAL", SKY, "v", SOLID),
+    "ll4al": Style("LL4AL", PURPLE, "P", DASHED),
+    "cald": Style("CALD", BLUE, "X", SOLID),
+    "lfosa": Style("LfOSA", GREEN, "<", SOLID),
+    "openal": Style("OpenAL", BLACK, ">", DOUBLE_DOT),
+    "osal_nd_wo_ci": Style("w/o CI", BLUE, "s", DASHED),
+    "osal_nd_wo_li": Style("w/o LI", SKY, "^", DASHDOT),
+    "utss": Style("UTSS", GREEN, "D", SOLID),
+    "pcss": Style("PCSS", PURPLE, "v", DASHED),
+    "pcss_by_label": Style("PCSS by label", ORANGE, "P", DASHDOT),
+    "count_all": Style("Count-all", BLACK, "X", SOLID),
+    "random_from_candidates": Style("Random from candidates", GREY, "<", DOTTED),
+    "full": Style("Full annotation", BLACK, "", (0, (6, 3))),
+}  # fmt: skip
+
+# What Fig. 4 shows beside OSAL-ND: its parts left out, and controls that ask whether its prototypes matter.
+ABLATIONS = (
+    "osal_nd_wo_ci", "osal_nd_wo_li", "utss", "pcss", "pcss_by_label", "count_all", "random_from_candidates",
+)  # fmt: skip
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, SKY, VERMILLION)
+_MARKERS = ("*", "h", "p", "d", "8", "H")
+_LINES = (DASHDOT, SOLID, DOUBLE_DOT, DASHED)
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """{method: style} in the order of legends; methods that the table does not know follow, sorted by name.
+
+    Each new method gets a marker, colour and line of its own and, as its label, its name with blanks, or that of the
+    method it varies: laal_ls_c becomes "LAAL ls c".
+    """
+    methods = set(methods)
+    known = {name: style for name, style in STYLES.items() if name in methods}
+    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_LINES))
+    new = {
+        name: Style(_label(name), colour, marker, line)
+        for name, (colour, marker, line) in zip(sorted(methods - set(known)), looks)
+    }
+    return known | new
+
+
+def _label(name: str) -> str:
+    bases = [base for base in STYLES if name.startswith(base + "_")]
+    base = max(bases, key=len, default="")
+    rest = name.removeprefix(base).replace("_", " ").strip()
+    return f"{STYLES[base].label} {rest}" if base else rest

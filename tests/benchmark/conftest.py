@@ -1,0 +1,42 @@
+"""The miniature of tests/engine as a grid of cells."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "engine"), str(ROOT / "tools")]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+GRID = """
+config: "{config}"
+options: {{OSAL.EVAL.GALLERY_TILES: 0, OSAL.BUDGET.NUM_QUERIES: 1}}
+methods:
+  random: {{OSAL.STRATEGY: random}}
+  count_all: {{OSAL.STRATEGY: count_all}}
+  full: {{OSAL.BUDGET.INIT_FRACTION: 0.5}}
+settings:
+  "3_4": {{OSAL.DATA.KNOWN_CLASSES: [tumor, lymphocyte, stromal]}}
+  "1_6": [OSAL.DATA.KNOWN_CLASSES, [tumor]]
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture(scope="session")
+def grid_file(tmp_path_factory):
+    """A grid of the miniature with its data."""
+    from miniature import TINY
+
+    from osal_detectron2.data.nucls_prepare import prepare
+    from osal_detectron2.data.synthetic import make_release
+
+    folder = tmp_path_factory.mktemp("grid")
+    make_release(folder / "data", tiles=24, seed=3, size=96, workers=1)
+    if not (folder / "data" / "annotations").exists():
+        prepare(folder / "data")
+    (folder / "tiny.yaml").write_text(TINY.format(root=ROOT, data=folder / "data"))
+    path = folder / "grid.yaml"
+    path.write_text(GRID.format(config="tiny.yaml"))
+    return path

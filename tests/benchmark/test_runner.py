@@ -1,0 +1,163 @@
+"""tools/benchmark.py on cells of the miniature, with real processes of tools/train_al.py."""
+
+import csv
+import json
+import time
+
+import benchmark
+import pytest
+
+from osal_detectron2.core.errors import ConfigError, LedgerError
+
+ONE = ["--settings", "3_4", "--seeds", "0"]
+
+
+@pytest.fixture(scope="module")
+def finished(grid_file, tmp_path_factory):
+    """A folder with the complete cells random and full, run two at a time."""
+    output = tmp_path_factory.mktemp("bench")
+    words = [
+        str(grid_file),
+        "--output",
+        str(output),
+        "--jobs",
+        "2",
+        "--only",
+        "random,full",
+        *ONE,
+        "--commit",
+        "c0",
+    ]
+    assert benchmark.run(words) == 0
+    return output
+
+
+def result(output, method):
+    return json.loads((output / "results" / f"3_4-all-{method}-0.json").read_text())
+
+
+def test_a_result_file_says_what_the_run_measured(finished):
+    found, run = result(finished, "random"), finished / "cells/3_4/all/random/0"
+    metrics = [json.loads((run / f"rounds/00{r}/metrics.json").read_text()) for r in (0, 1)]
+    timing = json.loads((run / "rounds/000/timing.json").read_text())
+    queried = json.loads((run / "rounds/000/labels.json").read_text())["tiles"]
+    initial = json.loads((run / "rounds/init/labels.json").read_text())["tiles"]
+    known = {"tumor", "lymphocyte", "stromal"}
+
+    def count(tiles, wanted):
+        return sum(wanted(name) for tile in tiles.values() for name in tile["classes"])
+
+    assert (found["schema"], found["method"], found["setting"]) == ("osal-cell/1", "random", "3_4")
+    assert (found["fold"], found["seed"], found["strategy"]) == ("all", 0, "random")
+    assert found["known_classes"] == ["tumor", "lymphocyte", "stromal"] and len(found["unknown_classes"]) == 4
+    assert not known & set(found["unknown_classes"]) and found["commit"] == "c0"
+    assert len(found["config_sha256"]) == 64 and found["hardware"]["cores"] >= 1
+    assert [entry["mAP50"] for entry in found["rounds"]] == [m["bbox"]["mAP50"] for m in metrics]
+    assert [entry["aose"] for entry in found["rounds"]] == [m["open_set"]["A-OSE"] for m in metrics]
+    assert [entry["labelled_tiles"] for entry in found["rounds"]] == [4, 8]
+    first, last = found["rounds"]
+    assert (
+        first["known_queried"]
+        == count(queried, known.__contains__)
+        == last["known_annotated"] - first["known_annotated"]
+    )
+    assert first["known_annotated"] == count(initial, known.__contains__)
+    assert last["nuclei_annotated"] == count(queried, bool) + count(initial, bool)
+    assert first["purity"] == pytest.approx(first["known_queried"] / count(queried, bool))
+    assert first["seconds"]["train"] == timing["train"] and last["purity"] is None
+    assert found["final_mAP50"] == last["mAP50"]
+    assert found["aulc"] == pytest.approx((first["mAP50"] + last["mAP50"]) / 2)
+    with open(run / "curve.csv") as file:
+        assert [float(row["mAP50"]) for row in csv.DictReader(file)] == [e["mAP50"] for e in found["rounds"]]
+
+
+def test_full_annotation_is_one_training_on_everything(finished):
+    found = result(finished, "full")
+    assert [entry["labelled_tiles"] for entry in found["rounds"]] == [
+        found["train_tiles"] // 2 + found["train_tiles"] % 2
+    ]
+    assert found["aulc"] == found["final_mAP50"] and found["rounds"][0]["queried_tiles"] == 0
+
+
+def test_complete_cells_are_skipped_and_need_no_run_folder(grid_file, finished, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert benchmark.run([str(grid_file), "--output", str(finished), "--only", "random,full", *ONE]) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert "2 cells, 2 complete" in capsys.readouterr().out
+
+
+def test_weights_that_nobody_needs_are_gone(finished):
+    run = finished / "cells/3_4/all/random/0"
+    assert [p.name for p in run.glob("*.pth")] == ["model_final.pth"]
+
+
+def test_a_result_of_another_config_stops_the_grid(grid_file, finished):
+    words = [str(grid_file), "--output", str(finished), "--only", "random", *ONE]
+    with pytest.raises(
+        LedgerError, match=r"3_4-all-random-0\.json: made with another config.*delete this file"
+    ):
+        benchmark.run([*words, "SOLVER.BASE_LR", "0.02"])
+    assert benchmark.run([*words, "OSAL.SCORING.BATCH_SIZE", "2"]) == 0  # has no influence on results
+
+
+def test_out_of_time_then_resumed_gives_the_same_result(grid_file, finished, tmp_path, capsys):
+    words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
+    run = tmp_path / "cells/3_4/all/random/0"
+    begun = time.monotonic()
+    assert benchmark.run([*words, "--max-minutes", "0.075"]) == benchmark.OUT_OF_TIME
+    assert time.monotonic() - begun < 30 and not (tmp_path / "results").exists()
+    assert (run / "console.txt").exists() and "start again to go on" in capsys.readouterr().out
+    assert benchmark.run(words) == 0
+    mine, expected = result(tmp_path, "random"), result(finished, "random")
+    volatile = ("seconds", "commit", "hardware")
+    for content in (mine, expected):
+        content["rounds"] = [
+            {k: v for k, v in entry.items() if k != "seconds"} for entry in content["rounds"]
+        ]
+        content.update(dict.fromkeys(volatile))
+    assert mine == expected
+
+
+def test_a_cell_that_does_not_fit_is_not_started(grid_file, finished, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    slow = result(finished, "random") | {"seconds": 3600.0}
+    (tmp_path / "results/3_4-all-random-0.json").write_text(json.dumps(slow))
+    words = [
+        str(grid_file),
+        "--output",
+        str(tmp_path),
+        "--only",
+        "random,count_all",
+        *ONE,
+        "--max-minutes",
+        "5",
+    ]
+    assert benchmark.run(words) == benchmark.OUT_OF_TIME
+    assert "no cell fits" in capsys.readouterr().out and not (tmp_path / "cells").exists()
+
+
+def test_a_failed_cell_is_reported_and_the_others_go_on(grid_file, tmp_path, capsys):
+    words = [str(grid_file), "--output", str(tmp_path), "--only", "random,full", *ONE]
+    stranger = tmp_path / "cells/3_4/all/random/0"
+    stranger.mkdir(parents=True)
+    (stranger / "run.json").write_text("{}")
+    assert benchmark.run(words) == 1
+    assert "failed: 3_4/all/random/0: exit code 1: error: " in capsys.readouterr().err
+    assert result(tmp_path, "full")["strategy"] == "random"
+
+
+def test_a_strategy_that_does_not_exist_fails_at_list(grid_file, tmp_path):
+    grid = grid_file.with_name("wrong.yaml")
+    grid.write_text(grid_file.read_text().replace("STRATEGY: count_all", "STRATEGY: telepathy"))
+    with pytest.raises(ConfigError, match=r"3_4/all/count_all/0 \(and 3 more cells\).*telepathy"):
+        benchmark.run([str(grid), "--output", str(tmp_path), "--list"])
+
+
+def test_the_list_names_cells_in_order_with_their_state(grid_file, finished, capsys):
+    assert benchmark.run([str(grid_file), "--output", str(finished), "--list"]) == 0
+    lines = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines[:4] == [
+        ["done", "3_4/all/random/0"], ["to do", "3_4/all/count_all/0"], ["done", "3_4/all/full/0"],
+        ["to do", "1_6/all/random/0"],
+    ]  # fmt: skip
+    assert len(lines) == 12 and lines[6][1] == "3_4/all/random/1"
