@@ -136,7 +136,7 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     if any(level is not None for _, level in panels.values()):
         drawn.append(FULL)
     with rc_context(PAPER):
-        figure, axes = _panels(len(panels), legend=len(drawn))
+        figure, axes = _panels(len(panels), labels=[styles[m].label for m in drawn])
         for axis, (setting, (points, level)) in zip(axes, panels.items()):
             _draw_panel(
                 axis, points, level, styles=styles, order=drawn, percent=what.x.startswith("labelled")
@@ -156,14 +156,14 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
             )
             for m in drawn
         ]
-        columns = min(len(drawn), 5 if figure.get_figwidth() > COLUMN else 2)
+        columns = _legend_columns([styles[m].label for m in drawn], width=figure.get_figwidth())
         figure.legend(
             handles=_by_rows(handles, columns),
             loc="outside lower center",
             ncols=columns,
             frameon=False,
-            handlelength=3.2,
-            columnspacing=1.4,
+            handlelength=2.9,
+            columnspacing=1.3,
         )
     return figure
 
@@ -235,13 +235,13 @@ def _full_level(cells: Sequence[CellResult], what: Curves) -> float | None:
     return mean_and_spread([cell.final_mAP50 for cell in cells])[0] if what.y == "mAP50" else None
 
 
-def _panels(count: int, *, legend: int) -> tuple[Figure, list]:
+def _panels(count: int, *, labels: Sequence[str]) -> tuple[Figure, list]:
     """A figure with `count` panels: one fills a column of a paper, more the whole width."""
     columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = math.ceil(count / columns)
     width = COLUMN if count == 1 else PAGE
-    per_line = 5 if width > COLUMN else 2
-    height = {1: 2.3, 2: 2.3}.get(columns, 1.95) * rows + 0.25 + 0.17 * math.ceil(legend / per_line)
+    lines = math.ceil(len(labels) / _legend_columns(labels, width=width))
+    height = {1: 2.3, 2: 2.3}.get(columns, 1.95) * rows + 0.25 + 0.17 * lines
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -262,9 +262,9 @@ def _draw_panel(
     scale = 100 if percent else 1
     present = [m for m in order if m in points]
     ends = [scale * point[0] for curve in points.values() for point in curve]
-    step = 0.005 * (max(ends) - min(ends)) if percent else 0.0
+    step = 0.004 * (max(ends) - min(ends)) if percent else 0.0
     for place, method in enumerate(present):
-        beside = (place - (len(present) - 1) / 2) * step
+        beside = 0.0 if styles[method].emphasis else (place - len(present) / 2) * step
         xs = [scale * point[0] + beside for point in points[method]]
         means = [point[1] for point in points[method]]
         style = styles[method].plot
@@ -298,6 +298,11 @@ def _thousands(value: float, _) -> str:
 
 def _full_line(style: Style) -> dict:
     return {"color": style.colour, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}
+
+
+def _legend_columns(labels: Sequence[str], *, width: float) -> int:
+    most = 2 if width <= COLUMN else 6 if max(map(len, labels)) <= 15 else 5
+    return min(len(labels), most)
 
 
 def _by_rows(handles: Sequence, columns: int) -> list:

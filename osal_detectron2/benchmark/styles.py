@@ -71,7 +71,7 @@ _LINES = (DASHDOT, SOLID, DOUBLE_DOT, DASHED)
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
-    """{method: style} in the order of legends; methods that the table does not know follow, sorted by name.
+    """{method: style} in the order of legends: the table's, methods that it does not know by name, full annotation.
 
     Each new method gets a marker, colour and line of its own and, as its label, its name with blanks, or that of the
     method it varies: laal_ls_c becomes "LAAL ls c".
@@ -83,7 +83,8 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
         name: Style(_label(name), colour, marker, line)
         for name, (colour, marker, line) in zip(sorted(methods - set(known)), looks)
     }
-    return known | new
+    full = {name: known.pop(name) for name in ("full",) if name in known}
+    return known | new | full
 
 
 def _label(name: str) -> str:

@@ -1,0 +1,272 @@
+"""The table of the benchmark: means over folds and seeds, and each method against a reference, pair by pair."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..core.store import write_bytes, write_json
+from ..evaluation.learning_curve import write_csv
+from .results import FULL, CellResult, by_method, by_setting, mean_and_spread, mean_curve, mixtures
+from .styles import styles_of
+
+TABLE_SCHEMA = "osal-table/1"
+ALL = "all settings"
+_TIE = 1e-9  # percentage points: the same selection gives the same detector, so ties are exact
+_WILCOXON_PAIRS = 6  # below it no result is significant at 5 %, however clear
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A method minus the reference over the cells that both have. Fields are None where n is too small.
+
+    mean: mean difference. low, high: its 95 % confidence interval, paired t, from two pairs on. wins, losses: pairs
+    in which the method is better, worse. p: Wilcoxon's signed-rank test, two-sided, from six pairs on.
+    """
+
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    wins: int
+    ties: int
+    losses: int
+    p: float | None
+
+
+def compare_paired(values: Mapping, reference: Mapping) -> Paired:
+    """Compare {pair: value} with {pair: value of the reference} on the pairs that have both values."""
+    shared = sorted(pair for pair in values if _both(values.get(pair), reference.get(pair)))
+    differences = [values[pair] - reference[pair] for pair in shared]
+    n = len(differences)
+    low = high = p = None
+    mean = statistics.fmean(differences) if n else None
+    if n > 1:
+        from scipy import stats
+
+        half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    ties = sum(abs(d) <= _TIE for d in differences)
+    if n >= _WILCOXON_PAIRS:
+        p = (
+            1.0
+            if ties == n
+            else float(stats.wilcoxon([0.0 if abs(d) <= _TIE else d for d in differences]).pvalue)
+        )
+    wins = sum(d > _TIE for d in differences)
+    return Paired(n, mean, low, high, wins, ties, n - wins - ties, p)
+
+
+def fraction_reaching(cells: Sequence[CellResult], level: float) -> float | None:
+    """Labelled fraction at which the mean curve of `cells` first reaches an mAP50 of `level`, linear between rounds.
+
+    None if it never does.
+    """
+    before = None
+    for x, y, _ in mean_curve(cells, "labelled_fraction", "mAP50"):
+        if y >= level:
+            return (
+                x if before is None else before[0] + (x - before[0]) * (level - before[1]) / (y - before[1])
+            )
+        before = x, y
+    return None
+
+
+def build_table(
+    cells: Sequence[CellResult], *, reference: str = "osal_nd", target: float = 0.95
+) -> list[dict]:
+    """One row a setting and method, in the order of the figures.
+
+    Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has); aulc,
+    final_mAP50, purity, nuclei_annotated, passes and their sample standard deviations (..._sd); fraction_to_target,
+    the labelled fraction that reaches target_mAP50 = `target` x the mean of full annotation; aulc_paired and
+    final_paired, `Paired` against `reference` as dicts, None for the reference itself and for full annotation. More
+    than one setting: further rows of the setting ALL with the paired columns over all settings.
+    """
+    rows = []
+    order = styles_of({cell.method for cell in cells})
+    for setting, inside in by_setting(cells).items():
+        groups = by_method(inside)
+        full = mean_and_spread([cell.final_mAP50 for cell in groups.get(FULL, ())])[0]
+        level = None if full is None else target * full
+        pairs = {cell.pair for cell in inside}
+        for method in (m for m in order if m in groups):
+            group = groups[method]
+            row = {"setting": setting, "method": method, "label": order[method].label}
+            row |= {"cells": len(group), "cells_in_setting": len(pairs)}
+            for key, column in _columns(group).items():
+                row[key], row[f"{key}_sd"] = mean_and_spread(column)
+            curve = level is not None and method != FULL
+            row["target_mAP50"] = level
+            row["fraction_to_target"] = fraction_reaching(group, level) if curve else None
+            rows.append(row | _against(group, groups.get(reference, ())))
+    settings = by_setting(cells)
+    if len(settings) > 1:
+        groups = by_method(cells)
+        for method in (m for m in order if m in groups):
+            row = {
+                "setting": ALL,
+                "method": method,
+                "label": order[method].label,
+                "cells": len(groups[method]),
+            }
+            rows.append(row | _against(groups[method], groups.get(reference, ())))
+    return rows
+
+
+def write_tables(
+    cells: Sequence[CellResult], folder: str | Path, *, reference: str = "osal_nd", target: float = 0.95
+) -> str:
+    """Write table.md, table.csv and results.json into `folder`; returns the Markdown. Raises OutputError."""
+    folder = Path(folder)
+    rows, warnings = build_table(cells, reference=reference, target=target), mixtures(cells)
+    text = format_markdown(rows, reference=reference, target=target, warnings=warnings)
+    write_bytes(folder / "table.md", text.encode())
+    write_csv([_flat(row) for row in rows], folder / "table.csv")
+    content = {
+        "schema": TABLE_SCHEMA,
+        "reference": reference,
+        "target": target,
+        "rows": rows,
+        "warnings": warnings,
+    }
+    write_json(folder / "results.json", json.loads(json.dumps(content)))
+    return text
+
+
+def format_markdown(
+    rows: Sequence[Mapping], *, reference: str, target: float, warnings: Sequence[str] = ()
+) -> str:
+    """`build_table`'s rows as Markdown: for each setting the means, then the comparison with the reference."""
+    name = styles_of([reference])[reference].label
+    parts = [f"**Warning.** {line}." for line in warnings]
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        inside = [row for row in rows if row["setting"] == setting]
+        parts.append(f"### {setting.replace('_', ' ')}")
+        if setting != ALL:
+            parts.append(_means(inside, target))
+        if any(row["aulc_paired"] for row in inside):
+            parts.append(_comparison(inside, name))
+        elif setting != ALL:
+            parts.append(f"No cell of {name} here, so no paired comparison.")
+    parts.append(
+        "Mean ± sample standard deviation over cells (fold and seed); mAP50 and AULC (mean mAP50 along the labelled "
+        "tiles) in percent; the highest mean is bold. Purity: known nuclei / all nuclei queried. Boxes: all nuclei "
+        "annotated, the initial set included. Passes: forward passes over a tile that the queries took, both detectors "
+        f"together. Differences: the method minus {name}, on the cells that both have; in brackets the 95 % confidence "
+        "interval of a paired t-test, which one pair does not have; W/T/L: pairs won, tied and lost by the method; p: "
+        f"Wilcoxon's signed-rank test, from {_WILCOXON_PAIRS} pairs on. Neither is corrected for the number of methods "
+        "compared; cells of one seed in several settings are not independent."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _columns(group: Sequence[CellResult]) -> dict[str, list]:
+    return {
+        "aulc": [cell.aulc for cell in group],
+        "final_mAP50": [cell.final_mAP50 for cell in group],
+        "purity": [cell.purity for cell in group],
+        "nuclei_annotated": [max(cell.column("nuclei_annotated").values(), default=None) for cell in group],
+        "passes": [cell.passes for cell in group],
+    }
+
+
+def _against(group: Sequence[CellResult], reference: Sequence[CellResult]) -> dict:
+    """The two paired columns of a row."""
+    paired = {}
+    same = not reference or group[0].method in (FULL, reference[0].method)
+    for key, attribute in (("aulc_paired", "aulc"), ("final_paired", "final_mAP50")):
+        ours, theirs = (
+            {(cell.setting, str(cell.fold), cell.seed): getattr(cell, attribute) for cell in cells}
+            for cells in (group, reference)
+        )
+        paired[key] = None if same else asdict(compare_paired(ours, theirs))
+    return paired
+
+
+def _means(rows: Sequence[Mapping], target: float) -> str:
+    titles = ["method", "cells", "AULC", "final mAP50"]
+    level = rows[0]["target_mAP50"]
+    if level is not None:
+        titles.append(f"tiles to {level:.1f} ({100 * target:g} % of full)")
+    titles += ["purity", "boxes", "passes"]
+    best = {
+        key: max((r[key] for r in rows if r["method"] != FULL and r[key] is not None), default=None)
+        for key in ("aulc", "final_mAP50")
+    }
+    body = []
+    for row in rows:
+        cells = [row["label"], f"{row['cells']} of {row['cells_in_setting']}"]
+        for key in ("aulc", "final_mAP50"):
+            text = _spread(row, key, ".2f")
+            top = len(rows) > 1 and row["method"] != FULL and row[key] is not None and row[key] == best[key]
+            cells.append(f"**{text}**" if top else text)
+        if level is not None:
+            reached = row["fraction_to_target"]
+            never = "" if row["method"] == FULL else "not reached"
+            cells.append(never if reached is None else f"{100 * reached:.1f} %")
+        cells += [
+            _spread(row, "purity", ".3f"),
+            _spread(row, "nuclei_annotated", ".0f"),
+            _spread(row, "passes", ".0f"),
+        ]
+        body.append(cells)
+    return _markdown(titles, body)
+
+
+def _comparison(rows: Sequence[Mapping], name: str) -> str:
+    titles = [
+        f"against {name}",
+        "pairs",
+        "Δ AULC [95 % CI]",
+        "W/T/L",
+        "p",
+        "Δ final mAP50 [95 % CI]",
+        "W/T/L",
+        "p",
+    ]
+    body = []
+    for row in rows:
+        if row["aulc_paired"] is None:
+            continue
+        cells = [row["label"], str(row["final_paired"]["n"])]
+        for key in ("aulc_paired", "final_paired"):
+            paired = Paired(**row[key])
+            interval = "[n < 2]" if paired.low is None else f"[{paired.low:+.2f}, {paired.high:+.2f}]"
+            cells.append("no common cell" if paired.mean is None else f"{paired.mean:+.2f} {interval}")
+            cells.append(f"{paired.wins}/{paired.ties}/{paired.losses}")
+            cells.append("" if paired.p is None else "< 0.001" if paired.p < 0.001 else f"{paired.p:.3f}")
+        body.append(cells)
+    return _markdown(titles, body)
+
+
+def _spread(row: Mapping, key: str, form: str) -> str:
+    if row[key] is None:
+        return ""
+    spread = row[f"{key}_sd"]
+    return format(row[key], form) + ("" if spread is None else f" ± {format(spread, form)}")
+
+
+def _markdown(titles: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _flat(row: Mapping) -> dict:
+    """For CSV: the fields of a paired comparison as columns of their own."""
+    fields = asdict(Paired(0, None, None, None, 0, 0, 0, None))
+    flat = {}
+    for key, value in row.items():
+        if key.endswith("_paired"):
+            flat |= {f"{key}_{field}": (value or {}).get(field) for field in fields}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _both(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None
