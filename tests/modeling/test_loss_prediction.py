@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.modeling import loss_prediction
 from osal_detectron2.modeling.checkpoint import OpenSetCheckpointer
 from osal_detectron2.modeling.loss_prediction import (
     LossPredictionModule,
@@ -99,6 +100,21 @@ def test_losses_per_image_add_up_to_those_of_the_batch(request, base, evidence, 
     assert "losses" not in vars(predictor) and "losses" not in vars(model.proposal_generator)
 
 
+def test_the_head_is_shown_all_four_losses(ll4al_cfg, make_input, monkeypatch):
+    ll4al_cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16  # found in every image, so that all weigh the same
+    shown = []
+
+    def spy(predicted, losses, *, margin):
+        shown.append(losses)
+        return pair_loss(predicted, losses, margin=margin)
+
+    monkeypatch.setattr(loss_prediction, "pair_loss", spy)
+    with EventStorage():
+        losses = build_model(ll4al_cfg).train()(batch(make_input))
+    total = sum(losses[k] for k in ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"))
+    assert shown[0].mean().item() == pytest.approx(total.item())
+
+
 # ---- the detector ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("key", "value"), [("WEIGHT", 0.0), ("DETACH_FRACTION", 0.0)])
 @pytest.mark.parametrize("evidence", ["posthoc", "edl"])
@@ -114,7 +130,8 @@ def test_without_its_gradient_the_detector_trains_as_a_plain_one(
         cfg.MODEL.META_ARCHITECTURE = name
         torch.manual_seed(5)
         models[name] = build_model(cfg)
-        logs[name] = train(models[name], cfg, make_input).latest()
+        storage = train(models[name], cfg, make_input)
+        logs[name] = {k: history.values() for k, history in storage.histories().items()}
     plain, ours = (m.state_dict() for m in models.values())
     assert all(torch.equal(ours[k], v) for k, v in plain.items())
     assert all(k.startswith("loss_prediction.") for k in ours.keys() - plain.keys())
