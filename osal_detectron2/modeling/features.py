@@ -37,22 +37,36 @@ def ground_truth_features(rcnn, batched_inputs: list[dict]) -> list[tuple[torch.
 
 
 @torch.no_grad()
-def image_features(rcnn, batched_inputs: list[dict]) -> torch.Tensor:
-    """Global average of each feature map that the ROI heads read, concatenated: (B, D) float32.
+def image_features(rcnn, batched_inputs: list[dict], *, feature: str = "res5") -> torch.Tensor:
+    """Global averages of feature maps of whole images: (B, D) float32.
 
     Padding to the batch's common size takes no part in the average.
+
+    Args:
+        feature: "res5" the last map of the network below an FPN, or, without an FPN, the last map that the ROI heads
+            read (res4 of a C4 model, whose res5 works on boxes only); "fpn" every map that the ROI heads read,
+            concatenated.
+
+    Raises:
+        ValueError: another `feature`.
     """
+    if feature not in ("res5", "fpn"):
+        raise ValueError(f"feature {feature!r} is not one of res5, fpn")
+    below_fpn = feature == "res5" and hasattr(rcnn.backbone, "bottom_up")
+    backbone = rcnn.backbone.bottom_up if below_fpn else rcnn.backbone
+    strides = {name: shape.stride for name, shape in backbone.output_shape().items()}
+    read = list(strides) if below_fpn else list(rcnn.roi_heads.in_features)
+    names = [max(read, key=strides.get)] if feature == "res5" else read
     with inference_context(rcnn):
         images = rcnn.preprocess_image(batched_inputs)
-        feature_maps = rcnn.backbone(images.tensor)
-    strides = {name: shape.stride for name, shape in rcnn.backbone.output_shape().items()}
+        feature_maps = backbone(images.tensor)
     rows = []
     for index, (height, width) in enumerate(images.image_sizes):
         means = [
             feature_maps[f][index, :, : -(-height // strides[f]), : -(-width // strides[f])]
             .float()
             .mean(dim=[1, 2])
-            for f in rcnn.roi_heads.in_features
+            for f in names
         ]
         rows.append(torch.cat(means))
     return torch.stack(rows)

@@ -12,6 +12,7 @@ from ..dist import gather
 from ..modeling.features import ground_truth_features, image_features
 from ..strategies import Pass, Strategy
 from .forward import inference_batches
+from .views import ViewMapper, check_view
 
 Table = dict[str, dict[str, np.ndarray]]
 
@@ -53,7 +54,8 @@ class PoolScorer:
         mapper: inference mapper (no augmentation); `labelled_mapper` also returns the annotated instances.
         batch_size, num_workers: cost only, no influence on the result.
 
-    `passes` counts the tiles that went through each detector.
+    `passes` counts tiles, in the terms of the cost table (methods section 4): "target" is a full pass of the target,
+    "target backbone" one that ends with its backbone, "target ground truth" one over annotated boxes.
     """
 
     def __init__(
@@ -70,34 +72,50 @@ class PoolScorer:
         self.mapper, self.labelled_mapper = mapper, labelled_mapper
         self.batch_size, self.num_workers = batch_size, num_workers
         self.passes: dict[str, int] = {}
-        self._done: dict[tuple[str, str, str], tuple[set[str], Table]] = {}
+        self._done: dict[tuple, tuple[set[str], Table]] = {}
 
-    def run(self, request: Pass) -> Table:
-        """The table of a request. Collective: every rank calls it with the same request and gets all of it."""
-        if request.view != "identity":
-            raise ConfigError(f"view {request.view!r} is not known; known views: identity")
-        fields, table = self._done.setdefault((request.detector, request.source, request.view), (set(), {}))
+    def run(self, request: Pass, *, seed: int = 0, round: int = 0) -> Table:
+        """The table of a request. Collective: every rank calls it with the same request and gets all of it.
+
+        `seed` and `round` are what random views depend on, besides the tile.
+
+        Raises:
+            ConfigError: unknown view, or one of a source that has none.
+        """
+        check_view(request.view)
+        if request.view != "identity" and request.source == "ground_truth":
+            raise ConfigError(f"the source ground_truth has no view {request.view!r}, only identity")
+        # Fields of detections are columns of one table; those of "image" say what its only column holds.
+        column = request.fields if request.source == "image" else ()
+        kept = (request.detector, request.source, request.view, column, seed, round)
+        # Not kept: a table with a reference answers this request only, and box features of a pool fill the memory.
+        reusable = request.reference is None and "roi_feature" not in request.fields
+        fields, table = self._done.setdefault(kept, (set(), {})) if reusable else (set(), {})
         if not set(request.fields) <= fields:
             table.clear()
             fields.update(request.fields)
         missing = sorted(set(request.over) - table.keys())
         mine = missing[comm.get_rank() :: comm.get_world_size()]
-        for part in gather(self._forward(request, mine, sorted(fields))):
+        for part in gather(self._forward(request, mine, sorted(fields), seed=seed, round=round)):
             table.update(part)
-        self.passes[request.detector] = self.passes.get(request.detector, 0) + len(missing)
+        counter = request.detector + _COUNTED_AS.get(request.source, f" {request.source}")
+        self.passes[counter] = self.passes.get(counter, 0) + len(missing)
         return {key: table[key] for key in request.over}
 
     @torch.no_grad()
-    def _forward(self, request: Pass, keys: list[str], fields: list[str]) -> Table:
+    def _forward(self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round: int) -> Table:
         detector = detector_of(self.model, request.detector)
         mapper = self.labelled_mapper if request.source == "ground_truth" else self.mapper
+        if request.view != "identity" or request.reference is not None:
+            reference = {k: request.reference[k] for k in keys} if request.reference is not None else {}
+            mapper = ViewMapper(mapper, request.view, seed=seed, round=round, reference=reference)
         batches = inference_batches(
             [self.records[k] for k in keys],
             mapper,
             batch_size=self.batch_size,
             size_divisibility=detector.backbone.size_divisibility,
             num_workers=self.num_workers,
-            title=f"scoring ({request.detector})",
+            title=f"scoring ({request.detector}{'' if request.view == 'identity' else ', ' + request.view})",
         )
         result: Table = {}
         was_training = detector.training
@@ -105,6 +123,8 @@ class PoolScorer:
         try:
             for batch in batches:
                 for item, row in zip(batch, _SOURCES[request.source](detector, batch, fields)):
+                    if request.reference is not None:
+                        row["reference"] = item["reference"]
                     result[item["image_key"]] = row
         finally:
             detector.train(was_training)
@@ -144,10 +164,21 @@ def _ground_truth(
 
 
 def _images(detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
-    return [{"image_feature": _to_numpy(f)} for f in image_features(detector, batch)]
+    (feature,) = fields or ["res5"]
+    return [{"image_feature": _to_numpy(f)} for f in image_features(detector, batch, feature=feature)]
 
 
-_SOURCES = {"detections": _detections, "ground_truth": _ground_truth, "image": _images}
+def _losses(detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
+    if not hasattr(detector, "predict_loss"):
+        raise ConfigError(
+            f"the strategy needs a detector that predicts its loss, which {type(detector).__name__} does not; train "
+            "with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
+        )
+    return [{"predicted_loss": _to_numpy(value[None])} for value in detector.predict_loss(batch)]
+
+
+_SOURCES = {"detections": _detections, "ground_truth": _ground_truth, "image": _images, "loss": _losses}
+_COUNTED_AS = {"detections": "", "ground_truth": " ground truth", "image": " backbone", "loss": " backbone"}
 
 
 def _to_numpy(value: torch.Tensor) -> np.ndarray:

@@ -25,7 +25,8 @@ class Pass:
       "detections"    boxes (B, 4) xyxy in tile pixels, scores (B,), classes (B,), and the `fields` asked for, each
                       (B,) or (B, m): e.g. loc_tightness, cls_uncertainty, dist_known, dist_unknown, logits, roi_feature
       "ground_truth"  roi_feature (n, d) and classes (n,) of the annotated nuclei of labelled tiles
-      "image"         image_feature (D,), pooled backbone features
+      "image"         image_feature (D,), the mean over the tile of what `fields` names: ("res5",), the default, the
+                      last map of the backbone, or ("fpn",) those that the ROI heads read
       "loss"          predicted_loss (1,) of a target with a loss prediction head
     `view` names a transformation of the tile before the pass (`scoring.views`; "identity" leaves it alone). Its
     detections are in pixels of the view. With `reference`, boxes (R, 4) of each tile in tile pixels, the table has a

@@ -32,12 +32,33 @@ def test_ground_truth_features_are_what_the_box_predictor_sees(detector, make_in
     assert torch.allclose(torch.cat([f for f, _ in result]), seen[0].flatten(1), atol=1e-5)
 
 
-def test_image_features_do_not_depend_on_the_batch(detector, make_input):
+@pytest.mark.parametrize("feature", ["res5", "fpn"])
+def test_image_features_do_not_depend_on_the_batch(detector, make_input, feature):
     detector.eval()
     small, large = make_input(seed=1, size=96), make_input(seed=2, size=128)
-    both = image_features(detector, [small, large])
+    both = image_features(detector, [small, large], feature=feature)
     shapes = detector.backbone.output_shape()
-    assert both.shape == (2, sum(shapes[f].channels for f in detector.roi_heads.in_features))
-    assert torch.allclose(both[1], image_features(detector, [large])[0], atol=1e-5)
+    maps = detector.roi_heads.in_features[-1:] if feature == "res5" else detector.roi_heads.in_features
+    assert both.shape == (2, sum(shapes[f].channels for f in maps))
+    assert torch.allclose(both[1], image_features(detector, [large], feature=feature)[0], atol=1e-5)
     if "p2" in shapes:  # few convolutions: the padding reaches no further than the border
-        assert torch.allclose(both[0], image_features(detector, [small])[0], atol=0.05)
+        assert torch.allclose(both[0], image_features(detector, [small], feature=feature)[0], atol=0.05)
+
+
+def test_res5_is_the_last_map_below_an_fpn(c4_cfg, make_input):
+    """Not p5 or p6, which mix it with what the FPN learns for boxes."""
+    c4_cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    c4_cfg.MODEL.RESNETS.OUT_FEATURES = c4_cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    c4_cfg.MODEL.FPN.OUT_CHANNELS = 8
+    c4_cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    c4_cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    c4_cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
+    c4_cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
+    detector = build_model(target_cfg(c4_cfg)).eval()
+    inputs = [make_input(seed=1)]
+    with torch.no_grad():
+        expected = detector.backbone.bottom_up(detector.preprocess_image(inputs).tensor)["res5"]
+    assert torch.allclose(image_features(detector, inputs), expected.mean(dim=[2, 3]), atol=1e-6)
+    assert image_features(detector, inputs, feature="fpn").shape == (1, 4 * 8)
+    with pytest.raises(ValueError, match="p6"):
+        image_features(detector, inputs, feature="p6")
