@@ -61,6 +61,11 @@ def add_osal_config(cfg: CN) -> None:
     # round), then "step" (x SOLVER.GAMMA at LR_STEPS, as fractions of the round) or "cosine".
     cfg.OSAL.SCHEDULE.LR = "step"
     cfg.OSAL.SCHEDULE.LR_STEPS = (0.7, 0.9)
+    # Rounds whose detector is kept as OUTPUT_DIR/round_<r>.pth, e.g. (0,); (-1,) keeps all.
+    cfg.OSAL.SCHEDULE.KEEP_ROUNDS = ()
+    # The round_0.pth of a run that differs in the strategy alone: round 0 is taken from there, not trained. The result
+    # is the same; a file of another recipe is refused.
+    cfg.OSAL.SCHEDULE.ROUND_0 = ""
 
     # ---- scoring and selection --------------------------------------------------------------------------
     cfg.OSAL.SCORING = CN()

@@ -15,7 +15,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def plan_cells(config: Path, cells: Sequence[Cell]) -> list[dict]:
-    """One description a cell: {"strategy", "config_sha256"}.
+    """One description a cell: {"strategy", "config_sha256", "recipe_sha256"}.
 
     Raises ConfigError naming the cells whose options make no config: a strategy that does not exist, an unknown key.
     """
@@ -45,12 +45,14 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
     """The answer of `plan_cells`, with {"error": message} for a cell that cannot run. Imports torch.
 
     config_sha256 covers every key that is not at its default and changes results (a key that a later version adds
-    leaves it as it is), the names of the data sets or files, and no paths.
+    leaves it as it is), the names of the data sets or files, and no paths. Cells of one setting, fold and seed with the
+    same recipe_sha256 train round 0 alike.
     """
     from detectron2.config import get_cfg
 
     from ..config import add_osal_config
-    from ..engine.from_config import build_strategy, matching_config
+    from ..engine.from_config import apply_strategy, build_strategy, matching_config
+    from ..engine.round_0 import training_config
 
     base = get_cfg()
     add_osal_config(base)
@@ -74,7 +76,14 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
             "strategy": strategy.name,
             "data": [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, Path(data.TRAIN_JSON).name, Path(data.TEST_JSON).name],
         }  # fmt: skip
-        plans.append({"strategy": strategy.name, "config_sha256": _sha256(identity)})
+        apply_strategy(cfg, strategy)
+        plans.append(
+            {
+                "strategy": strategy.name,
+                "config_sha256": _sha256(identity),
+                "recipe_sha256": _sha256(training_config(cfg)),
+            }
+        )
     return plans
 
 

@@ -20,6 +20,7 @@ from .grid import Cell
 
 _TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train_al.py"
 _CONSOLE = "console.txt"
+_ROUND_0 = "round_0.pth"
 _POLL_SECONDS = 0.2
 _REPORT_SECONDS = 60.0
 _GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL; a run survives both
@@ -142,6 +143,8 @@ class GridRunner:
     def _next(self, left: Sequence[Cell], running: Sequence[_Running], elapsed: float) -> Cell | None:
         """The first cell that may start now and fits into the time that is left."""
         for cell in left:
+            if self._awaits_round_0(cell, running):
+                continue
             needed = self._remaining(cell) or 0.0  # nothing is known before the first cell is complete
             if self.max_seconds is None or elapsed + needed <= self.max_seconds:
                 return cell
@@ -151,7 +154,7 @@ class GridRunner:
         folder = self.folder(cell)
         folder.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, str(_TRAIN), "--config-file", str(self.config), "--resume"]
-        words += [*cell.options, *self._extra_options(cell), "OUTPUT_DIR", str(folder)]
+        words += [*cell.options, *self._share(cell), "OUTPUT_DIR", str(folder)]
         threads = str(max(1, self.cores // self.jobs))
         environment = {**_KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": threads}
         if self.gpus:
@@ -167,8 +170,40 @@ class GridRunner:
             )
         return _Running(cell, process, slot)
 
-    def _extra_options(self, cell: Cell) -> list[str]:
-        return []
+    # ---- round 0, trained once where the recipe is the same -----------------------------------------------
+    def _group(self, cell: Cell) -> list[Cell]:
+        """The cells that train round 0 as this one does, itself included."""
+
+        def recipe(c: Cell) -> tuple:
+            return c.setting, c.fold, c.seed, self.plans[c]["recipe_sha256"]
+
+        return [other for other in self.cells if recipe(other) == recipe(cell)]
+
+    def _round_0(self, cell: Cell) -> Path | None:
+        """The round-0 checkpoint that a cell of the group has left."""
+        paths = (self.folder(other) / _ROUND_0 for other in self._group(cell))
+        return next((path for path in paths if path.is_file()), None)
+
+    def _awaits_round_0(self, cell: Cell, running: Sequence[_Running]) -> bool:
+        """Whether another cell is training the round 0 of this one right now."""
+        group = self._group(cell)
+        training = any(job.cell in group and progress(self.folder(job.cell)) == 0 for job in running)
+        return training and self._round_0(cell) is None
+
+    def _share(self, cell: Cell) -> list[str]:
+        """Options: take round 0 from the group, or leave it to the group, or neither for a cell without a group."""
+        if len(self._group(cell)) == 1:
+            return []
+        path = self._round_0(cell)
+        if path is None or path.parent == self.folder(cell):
+            return ["OSAL.SCHEDULE.KEEP_ROUNDS", "(0,)"]
+        return ["OSAL.SCHEDULE.ROUND_0", str(path)]
+
+    def _drop_round_0(self, cell: Cell) -> None:
+        group = self._group(cell)
+        if all(self.result_path(other).is_file() for other in group):
+            for other in group:
+                (self.folder(other) / _ROUND_0).unlink(missing_ok=True)
 
     def _free_slot(self, running: Sequence[_Running]) -> int:
         return min(set(range(self.jobs)) - {job.slot for job in running})
@@ -191,6 +226,7 @@ class GridRunner:
         write_json(self.result_path(cell), result)
         self._durations[cell] = result["seconds"]
         _drop_weights(self.folder(cell))
+        self._drop_round_0(cell)
         self.say(
             f"{cell.id}: AULC {result['aulc']:.2f}, final mAP50 {result['final_mAP50']:.2f}, {result['seconds']:.0f} s"
         )
@@ -225,7 +261,7 @@ class GridRunner:
 
 
 def _drop_weights(folder: Path) -> None:
-    """Remove the checkpoints that a complete run no longer needs; model_final.pth and round_*.pth stay."""
+    """Remove the checkpoints that a complete run no longer needs; model_final.pth and round_0.pth stay."""
     for pattern in ("boundary.pth", "initial_weights.pth", "model_[0-9]*.pth"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -1,13 +1,16 @@
 """Checkpoints that a kill or a full disk cannot truncate."""
 
 import io
+import json
 import logging
 import os
+import pickle
+from collections.abc import Callable, Mapping
 
 import torch
 from detectron2.utils import comm
 
-from ..core.errors import LedgerError
+from ..core.errors import ConfigError, LedgerError
 from ..core.store import write_bytes
 from ..modeling.checkpoint import OpenSetCheckpointer
 
@@ -56,6 +59,38 @@ class AtomicCheckpointer(OpenSetCheckpointer):
     def save_initial(self, path: str) -> None:
         """Write the weights that `load_initial` reads (model only)."""
         _save(self.model.state_dict(), path)
+
+    def save_round(self, path: str, *, recipe: Mapping, train_seconds: float) -> None:
+        """Write the detector of the round that just ended, and the state of its trainer but for the momentum.
+
+        `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/round_0.py.
+        """
+        trainer = self.checkpointables["trainer"].state_dict()
+        trainer.get("_trainer", trainer)["optimizer"]["state"] = {}  # every round starts with none
+        content = {"model": self.model.state_dict(), "trainer": trainer}
+        _save({**content, "recipe": json.dumps(dict(recipe)), "train_seconds": train_seconds}, path)
+
+    def load_round(self, path: str, *, check: Callable[[str], None]) -> float:
+        """Load what `save_round` wrote into model and trainer, after check(recipe as JSON); returns train_seconds.
+
+        Raises ConfigError for a file that is missing or something else.
+        """
+        if not os.path.isfile(path):
+            raise ConfigError(
+                f"OSAL.SCHEDULE.ROUND_0: {path} is not a file; give one, or '' to train round 0"
+            )
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            recipe, model, trainer = content["recipe"], content["model"], content["trainer"]
+        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
+            raise ConfigError(
+                f"OSAL.SCHEDULE.ROUND_0: {path} is not a round_0.pth that OSAL.SCHEDULE.KEEP_ROUNDS leaves; "
+                "give such a file, or '' to train round 0"
+            ) from None
+        check(recipe)
+        self.model.load_state_dict(model)
+        self.checkpointables["trainer"].load_state_dict(trainer)
+        return content["train_seconds"]
 
 
 def _save(data: dict, path: str) -> None:

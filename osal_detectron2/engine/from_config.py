@@ -27,7 +27,7 @@ _FREE_KEYS = (
     "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "SEED", "DATALOADER.", "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.EVAL_PERIOD", "DATASETS.", "OSAL.DATA.TRAIN_", "OSAL.DATA.TEST_",
     "OSAL.DATA.CACHE_IMAGES", "OSAL.SCORING.BATCH_SIZE", "OSAL.EVAL.GALLERY_TILES", "OSAL.ORACLE.SECONDS_",
-    "MODEL.DEVICE", "OSAL.BUDGET.INIT_FILE",
+    "MODEL.DEVICE", "OSAL.BUDGET.INIT_FILE", "OSAL.SCHEDULE.ROUND_0", "OSAL.SCHEDULE.KEEP_ROUNDS",
 )  # fmt: skip
 
 
@@ -124,9 +124,18 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
+    apply_strategy(cfg, strategy)
+
+
+def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
+    """Choose the detectors that the strategy needs, in place."""
     if strategy.overrides:
         cfg.merge_from_list([word for pair in strategy.overrides.items() for word in pair])
-    if cfg.MODEL.META_ARCHITECTURE == "OSALRCNN" and "auxiliary" not in strategy.needs and not ignoring:
+    if (
+        cfg.MODEL.META_ARCHITECTURE == "OSALRCNN"
+        and "auxiliary" not in strategy.needs
+        and (cfg.OSAL.DATA.UNKNOWN_POLICY != "ignore")
+    ):
         # The target's training is the same with or without its neighbour, so do not pay for it.
         cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)

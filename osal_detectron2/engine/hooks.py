@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class ActiveLearningHook(HookBase):
         checkpointer: writes the boundary checkpoint, restores the initial weights.
         make_loader: (records, round_index, first_iteration, iterations) -> the loader of that round.
         seed: of the run. weights_per_round: "initial" or "continue".
+        keep_rounds: rounds whose detector is written to round_<r>.pth; -1 means all. recipe: round index -> what that
+            detector follows from (engine/round_0.py), written along.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class ActiveLearningHook(HookBase):
         make_loader: Callable,
         seed: int,
         weights_per_round: str = "initial",
+        keep_rounds: Collection[int] = (),
+        recipe: Callable[[int], dict] = lambda round_index: {"round": round_index},
     ) -> None:
         self.steps, self.checkpointer, self.make_loader = steps, checkpointer, make_loader
         self.seed, self.weights_per_round = seed, weights_per_round
+        self.keep_rounds, self.recipe = frozenset(keep_rounds), recipe
         self.logger = logging.getLogger(__name__)
         self._round_begun = time.perf_counter()
 
@@ -86,6 +91,7 @@ class ActiveLearningHook(HookBase):
         seconds = time.perf_counter() - self._round_begun
         on_main(self.steps.record_seconds, ended, "train", seconds)
         self._same_buffers()
+        self.keep_round(ended)
         self.checkpointer.save(BOUNDARY, iteration=self.trainer.iter)
         self._pass_boundary(ended, iteration=self.trainer.iter)
 
@@ -124,6 +130,18 @@ class ActiveLearningHook(HookBase):
             len(records),
         )
         self._round_begun = time.perf_counter()
+
+    def keep_round(self, ended: int) -> None:
+        """Write round_<ended>.pth if asked for; before the boundary checkpoint, so that a kill cannot skip it."""
+        if not self.keep_rounds & {ended, -1}:
+            return
+        recipe = self.recipe(ended)  # collective
+        path = os.path.join(self.checkpointer.save_dir, f"round_{ended}.pth")
+        on_main(
+            lambda: self.checkpointer.save_round(
+                path, recipe=recipe, train_seconds=self.steps.recorded(ended).get("train", 0.0)
+            )
+        )
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return getattr(self.trainer, "_trainer", self.trainer).optimizer

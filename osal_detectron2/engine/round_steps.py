@@ -182,6 +182,10 @@ class RoundSteps:
 
     def preview(self, round_index: int, model: torch.nn.Module) -> Selection:
         """What the query of this round would select with this model. Writes nothing."""
+        return self._select(round_index, model)[0]
+
+    def _select(self, round_index: int, model: torch.nn.Module) -> tuple[Selection, dict[str, int]]:
+        """The selection and the forward passes that it took, in tiles."""
         scorer = self.make_scorer(model, self._scorable())
         labelled = on_main(lambda: self.ledger.labelled_keys())
         uses_prototypes = "dist_known" in self.strategy.needs.get("auxiliary", ())
@@ -190,14 +194,15 @@ class RoundSteps:
         ):
             selection = run_query(self.strategy, self.context(round_index), scorer)
         self.logger.info("forward passes of this query: %s", dict(scorer.passes) or "none")
-        return selection
+        return selection, dict(scorer.passes)
 
     def query(self, round_index: int, model: torch.nn.Module) -> None:
         """rounds/r/scores.npz and selection.json."""
         if on_main(lambda: self._selection_of(round_index)) is not None:
             return
         with self._timed(round_index, "query"):
-            selection = self.preview(round_index, model)
+            selection, passes = self._select(round_index, model)
+        on_main(lambda: self.record(round_index, passes=passes))
         on_main(self._write_scores, round_index, selection)
         on_main(self._write_selection, round_index, selection)
 
@@ -267,9 +272,19 @@ class RoundSteps:
     # ---- rank 0 only ------------------------------------------------------------------------------------
     def record_seconds(self, round_index: Round, step: str, seconds: float) -> None:
         """Add to rounds/r/timing.json, which no hash covers: times differ from run to run."""
-        path = self.ledger.round_dir(round_index) / "timing.json"
-        times = _read_if_there(path) or {}
-        write_json(path, {**times, step: round(times.get(step, 0.0) + seconds, 3)})
+        before = self.recorded(round_index).get(step, 0.0)
+        self.record(round_index, **{step: round(before + seconds, 3)})
+
+    def record(self, round_index: Round, **facts) -> None:
+        """Set entries of timing.json."""
+        write_json(self._timing(round_index), {**self.recorded(round_index), **facts})
+
+    def recorded(self, round_index: Round) -> dict:
+        """timing.json as it is: seconds of each step, and the forward passes of the query."""
+        return _read_if_there(self._timing(round_index)) or {}
+
+    def _timing(self, round_index: Round) -> Path:
+        return self.ledger.round_dir(round_index) / "timing.json"
 
     def _report(self, round_index: Round) -> None:
         if self.report is None:

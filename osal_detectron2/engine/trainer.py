@@ -26,7 +26,8 @@ from ..scoring.forward import inference_batches
 from ..scoring.pool import PoolScorer
 from . import from_config as parts
 from .checkpoint import AtomicCheckpointer
-from .hooks import ActiveLearningHook
+from .hooks import BOUNDARY, INITIAL_WEIGHTS, ActiveLearningHook
+from .round_0 import check_recipe, recipe
 from .round_lr import RoundLR
 from .round_steps import RoundSteps
 
@@ -142,6 +143,8 @@ class ActiveLearningTrainer(DefaultTrainer):
                 make_loader=self._make_loader,
                 seed=self.cfg.OSAL.SEED,
                 weights_per_round=self.cfg.OSAL.SCHEDULE.WEIGHTS_PER_ROUND,
+                keep_rounds=self.cfg.OSAL.SCHEDULE.KEEP_ROUNDS,
+                recipe=self._recipe,
             )
         )
         if comm.is_main_process():
@@ -151,6 +154,27 @@ class ActiveLearningTrainer(DefaultTrainer):
     def train(self) -> None:
         """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
         TrainerBase.train(self, self.start_iter, self.max_iter)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As DefaultTrainer's; a run that is at its beginning then adopts OSAL.SCHEDULE.ROUND_0, if given."""
+        super().resume_or_load(resume=resume)
+        if self.cfg.OSAL.SCHEDULE.ROUND_0 and self.start_iter == 0:
+            self._adopt(self.cfg.OSAL.SCHEDULE.ROUND_0)
+
+    def _adopt(self, path: str) -> None:
+        """Go to the end of round 0 by the checkpoint in `path`; all is done again if a kill comes in between."""
+        hook = next(h for h in self._hooks if isinstance(h, ActiveLearningHook))
+        on_main(self.checkpointer.save_initial, os.path.join(self.cfg.OUTPUT_DIR, INITIAL_WEIGHTS))
+        self.steps.initialise()
+        mine = self._recipe(0)
+        seconds = self.checkpointer.load_round(path, check=lambda found: check_recipe(path, found, mine))
+        self.start_iter = self.iter + 1
+        on_main(lambda: self.steps.record(0, train=seconds))  # what it cost the run that trained it
+        hook.keep_round(0)
+        self.checkpointer.save(BOUNDARY, iteration=self.iter)
+
+    def _recipe(self, round_index: int) -> dict:
+        return recipe(self.cfg, round_index=round_index, records=self.steps.training_records())
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):

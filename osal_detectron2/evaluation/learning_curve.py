@@ -61,7 +61,7 @@ def read_curve(run_folder: str | Path) -> list[dict]:
       initial set (methods section 6 row 15); labelled_fraction_after_query is their place on the x axis.
       recall = cumulative_known / known nuclei in the pool at the start, None if nobody knows those: the
       config in run.json has "train_nuclei": {"known": nuclei in all training tiles} only where labels are;
-    - seconds_<step> for every step in the round's timing.json.
+    - seconds_<step> for every step in the round's timing.json (which also has the query's passes).
 
     Only committed queries count: labels without a commit.json may still change. Raises DataError or
     LedgerError, naming the file, for a folder that is no run or a file that is damaged.
@@ -178,7 +178,11 @@ def _scores(metrics: dict, known_classes: list[str]) -> dict:
 def _seconds(folder: Path) -> dict[str, float]:
     path = folder / "timing.json"
     times = read_json(path) if path.is_file() else {}
-    return {f"seconds_{step}": float(value) for step, value in sorted(times.items())}
+    return {
+        f"seconds_{step}": float(value)
+        for step, value in sorted(times.items())
+        if isinstance(value, int | float)
+    }
 
 
 def _finite(value):

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import benchmark
 import pytest
 
 from osal_detectron2.core.errors import ConfigError, LedgerError
+from osal_detectron2.core.lock import RunLock
 
 ONE = ["--settings", "3_4", "--seeds", "0"]
 
@@ -100,13 +104,23 @@ def test_a_result_of_another_config_stops_the_grid(grid_file, finished):
     assert benchmark.run([*words, "OSAL.SCORING.BATCH_SIZE", "2"]) == 0  # has no influence on results
 
 
-def test_out_of_time_then_resumed_gives_the_same_result(grid_file, finished, tmp_path, capsys):
+def test_at_the_time_limit_running_cells_are_stopped(grid_file, tmp_path, capsys):
+    words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
+    assert benchmark.run([*words, "--max-minutes", "0.01"]) == benchmark.OUT_OF_TIME
+    assert "start again to go on" in capsys.readouterr().out and not (tmp_path / "results").exists()
+    with RunLock(tmp_path / "cells/3_4/all/random/0"):
+        pass  # nobody works there any more
+
+
+def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_path):
     words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
     run = tmp_path / "cells/3_4/all/random/0"
-    begun = time.monotonic()
-    assert benchmark.run([*words, "--max-minutes", "0.075"]) == benchmark.OUT_OF_TIME
-    assert time.monotonic() - begun < 30 and not (tmp_path / "results").exists()
-    assert (run / "console.txt").exists() and "start again to go on" in capsys.readouterr().out
+    process = subprocess.Popen([sys.executable, benchmark.__file__, *words])
+    while not (run / "rounds/init/commit.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM and not (tmp_path / "results").exists()
     assert benchmark.run(words) == 0
     mine, expected = result(tmp_path, "random"), result(finished, "random")
     volatile = ("seconds", "commit", "hardware")
@@ -161,3 +175,21 @@ def test_the_list_names_cells_in_order_with_their_state(grid_file, finished, cap
         ["to do", "1_6/all/random/0"],
     ]  # fmt: skip
     assert len(lines) == 12 and lines[6][1] == "3_4/all/random/1"
+
+
+def test_round_0_is_trained_once_where_the_recipe_is_the_same(grid_file, tmp_path):
+    grid = grid_file.with_name("sharing.yaml")
+    grid.write_text(grid_file.read_text().replace("STRATEGY: count_all", "STRATEGY: utss"))
+    words = [str(grid), "--output", str(tmp_path), "--jobs", "2", "--only", "random,count_all", *ONE]
+    assert benchmark.run(words) == 0
+    first, second = (result(tmp_path, method)["rounds"][0] for method in ("random", "count_all"))
+    for key in ("mAP50", "AP", "aose", "labelled_tiles", "per_class"):
+        assert first[key] == second[key]
+    assert first["seconds"]["train"] == second["seconds"]["train"], "the cost of the one training"
+    assert (
+        second["passes"] == {"target": result(tmp_path, "random")["train_tiles"] - 4}
+        and first["passes"] == {}
+    )
+    console = (tmp_path / "cells/3_4/all/count_all/0/console.txt").read_text()
+    assert "round 0 is not trained" in console and "round 0 of 1" not in console
+    assert not list(tmp_path.rglob("round_0.pth")), "nobody needs it any more"

@@ -1,0 +1,52 @@
+"""A run may start from the round-0 detector of another run, where both would train the same.
+
+Round 0 trains on the initial tiles, before any query, so strategies with the same detectors and recipe share it
+(methods section 4). The file is the checkpoint at the end of that round (`OSAL.SCHEDULE.KEEP_ROUNDS`), and a run
+adopts it by taking it for a boundary checkpoint of its own: from there on it goes on as after a kill at that point.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+
+from detectron2.config import CfgNode
+
+from ..core.errors import ConfigError
+from ..strategies import available, get_strategy
+from .from_config import data_sha256, matching_config
+
+# What decides about queries and nothing about training. Each strategy's own node comes on top.
+_SELECTION = ("OSAL.STRATEGY", "OSAL.PCSS.", "OSAL.UTSS.", "OSAL.EVAL.", "OSAL.PROTOTYPE.REFIT")
+
+
+def training_config(cfg: CfgNode) -> dict:
+    """Flat {key: value} of everything in a resolved config that changes what a round trains.
+
+    The node of a strategy counts as training where the strategy brings detectors of its own (`overrides`).
+    """
+    strategies = [get_strategy(name) for name in available()]
+    own = {s.node for s in strategies if s.node} - {s.node for s in strategies if s.overrides}
+    selection = _SELECTION + tuple(f"OSAL.{node}." for node in sorted(own))
+    return {k: v for k, v in matching_config(cfg).items() if not k.startswith(selection)}
+
+
+def recipe(cfg: CfgNode, *, round_index: int, records: Sequence[dict]) -> dict:
+    """What the detector of a round follows from: `training_config`, the round, and its labelled tiles by hash."""
+    return {**training_config(cfg), "round": round_index, "labelled tiles": data_sha256(records)}
+
+
+def check_recipe(path: str, found: str, mine: Mapping) -> None:
+    """Raises ConfigError naming every key in which the JSON `found` in the file `path` differs from `mine`."""
+    theirs, mine = json.loads(found), json.loads(json.dumps(mine))
+    missing = "(not set)"
+    changed = [
+        f"{key}: {theirs.get(key, missing)} -> {mine.get(key, missing)}"
+        for key in sorted(theirs.keys() | mine.keys())
+        if theirs.get(key, missing) != mine.get(key, missing)
+    ]
+    if changed:
+        raise ConfigError(
+            f"OSAL.SCHEDULE.ROUND_0: {path} comes from another recipe ({'; '.join(changed)}); "
+            "give the file of a run that differs in the strategy alone, or '' to train round 0"
+        )
+    logging.getLogger(__name__).info("round 0 is not trained: its detector comes from %s", path)
