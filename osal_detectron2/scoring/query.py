@@ -18,7 +18,7 @@ def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> 
         message = on_main(_advance, dialogue, table)
         if isinstance(message, Selection):
             return check_selection(message, context)
-        table = scorer.run(message)
+        table = scorer.run(message, seed=context.seed, round=context.round)
 
 
 def _advance(dialogue, table) -> Pass | Selection:
