@@ -117,11 +117,13 @@ def render(figure: Figure, suffix: str) -> bytes:
 
 
 def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
-    """One panel a setting and one shared legend; None if no cell has both columns.
+    """One panel a setting and one shared legend; None if no cell has both columns or, for ablations, none was run.
 
     Lines are means over folds and seeds, error bars one sample standard deviation. Methods that share their labelled
     fractions are drawn a little beside each other, so that no bar hides another.
     """
+    if what.ablations and not any(cell.method in ABLATIONS for cell in cells):
+        return None
     panels = {}
     for setting, inside in by_setting(cells).items():
         groups = {m: group for m, group in by_method(inside).items() if what.shows(m)}
