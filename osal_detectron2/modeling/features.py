@@ -1,5 +1,7 @@
 """Features of given boxes and of whole images, from any Detectron2 R-CNN."""
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.evaluation import inference_context
 from detectron2.modeling.roi_heads import Res5ROIHeads
@@ -36,6 +38,19 @@ def ground_truth_features(rcnn, batched_inputs: list[dict]) -> list[tuple[torch.
     return [(part, i.gt_classes) for part, i in zip(parts, instances)]
 
 
+def mean_over_image(feature_map: torch.Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> torch.Tensor:
+    """Means (B, C) of `feature_map` (B, C, h, w), each over the part that the image covers, not its padding.
+
+    `sizes`: (height, width) of each image in pixels.
+    """
+    return torch.stack(
+        [
+            one[:, : -(-height // stride), : -(-width // stride)].float().mean(dim=[1, 2])
+            for one, (height, width) in zip(feature_map, sizes)
+        ]
+    )
+
+
 @torch.no_grad()
 def image_features(rcnn, batched_inputs: list[dict], *, feature: str = "res5") -> torch.Tensor:
     """Global averages of feature maps of whole images: (B, D) float32.
@@ -60,13 +75,4 @@ def image_features(rcnn, batched_inputs: list[dict], *, feature: str = "res5") -
     with inference_context(rcnn):
         images = rcnn.preprocess_image(batched_inputs)
         feature_maps = backbone(images.tensor)
-    rows = []
-    for index, (height, width) in enumerate(images.image_sizes):
-        means = [
-            feature_maps[f][index, :, : -(-height // strides[f]), : -(-width // strides[f])]
-            .float()
-            .mean(dim=[1, 2])
-            for f in names
-        ]
-        rows.append(torch.cat(means))
-    return torch.stack(rows)
+    return torch.cat([mean_over_image(feature_maps[f], images.image_sizes, strides[f]) for f in names], dim=1)

@@ -16,6 +16,8 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .features import mean_over_image
+
 
 def pair_loss(predicted: torch.Tensor, losses: torch.Tensor, *, margin: float = 1.0) -> torch.Tensor:
     """Ranking loss of the pairs (i, B-1-i): max(0, margin - s (p_i - p_j)), s = 1 if l_i > l_j else -1; their mean.
@@ -38,19 +40,6 @@ def pair_loss(predicted: torch.Tensor, losses: torch.Tensor, *, margin: float = 
     larger = (losses > losses.flip(0))[:half]
     difference = (predicted - predicted.flip(0))[:half]
     return (margin - torch.where(larger, difference, -difference)).clamp(min=0).mean()
-
-
-def mean_over_image(feature_map: torch.Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> torch.Tensor:
-    """Means (B, C) of `feature_map` (B, C, h, w), each over the part that the image covers, not its padding.
-
-    `sizes`: (height, width) of each image in pixels.
-    """
-    return torch.stack(
-        [
-            one[:, : -(-height // stride), : -(-width // stride)].float().mean(dim=[1, 2])
-            for one, (height, width) in zip(feature_map, sizes)
-        ]
-    )
 
 
 class LossPredictionModule(nn.Module):
