@@ -79,10 +79,8 @@ FIGURES = {
     "map_per_box_ablations": Curves(
         "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, ablations=True, full=True
     ),
-    "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query: known / all nuclei"),
-    "purity_ablations": Curves(
-        _AFTER, "purity", _TILES, "Purity of the query: known / all nuclei", ablations=True
-    ),
+    "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)"),
+    "purity_ablations": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)", ablations=True),
 }
 
 
