@@ -51,8 +51,7 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
     from detectron2.config import get_cfg
 
     from ..config import add_osal_config
-    from ..engine.from_config import apply_strategy, build_strategy, matching_config
-    from ..engine.round_0 import training_config
+    from ..engine.from_config import matching_config
 
     base = get_cfg()
     add_osal_config(base)
@@ -63,28 +62,36 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
         cfg = base.clone()
         try:
             cfg.merge_from_list(list(options))
-            strategy = build_strategy(cfg)
+            plans.append(_describe(cfg, default))
         except OSALError as error:
             plans.append({"error": str(error)})
-            continue
         except (AssertionError, KeyError, ValueError) as error:  # yacs: unknown key, wrong type
             plans.append({"error": f"{error.args[0]}; our keys are in osal_detectron2/config.py"})
-            continue
-        data = cfg.OSAL.DATA
-        identity = {
-            "config": {k: v for k, v in matching_config(cfg).items() if default.get(k) != v},
-            "strategy": strategy.name,
-            "data": [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, Path(data.TRAIN_JSON).name, Path(data.TEST_JSON).name],
-        }  # fmt: skip
-        apply_strategy(cfg, strategy)
-        plans.append(
-            {
-                "strategy": strategy.name,
-                "config_sha256": _sha256(identity),
-                "recipe_sha256": _sha256(training_config(cfg)),
-            }
-        )
     return plans
+
+
+def _describe(cfg, default: dict) -> dict:
+    from .. import registration  # noqa: F401  (the meta-architectures that strategies choose)
+    from ..engine.from_config import apply_strategy, build_strategy, matching_config
+    from ..engine.round_0 import training_config
+
+    strategy, data = build_strategy(cfg), cfg.OSAL.DATA
+    identity = {
+        "config": {key: value for key, value in matching_config(cfg).items() if default.get(key) != value},
+        "strategy": strategy.name,
+        "data": [
+            *cfg.DATASETS.TRAIN,
+            *cfg.DATASETS.TEST,
+            Path(data.TRAIN_JSON).name,
+            Path(data.TEST_JSON).name,
+        ],
+    }
+    apply_strategy(cfg, strategy)
+    return {
+        "strategy": strategy.name,
+        "config_sha256": _sha256(identity),
+        "recipe_sha256": _sha256(training_config(cfg)),
+    }
 
 
 def _sha256(content) -> str:
