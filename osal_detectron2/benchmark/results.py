@@ -146,12 +146,16 @@ def by_setting(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
 
 
 def mixtures(cells: Sequence[CellResult]) -> list[str]:
-    """One line for everything that a reader must know before believing a mean over `cells`; none if all is well."""
+    """One line for everything that a reader must know before believing a mean over `cells`; none if all is well.
+
+    config_sha256 differs from seed to seed, so configurations are compared by the optional method_sha256, a hash of
+    the config without seed and fold.
+    """
     lines = []
     for setting, inside in by_setting(cells).items():
         for key, what in (
             ("commit", "commits"),
-            ("recipe_sha256", "recipes"),
+            ("method_sha256", "configurations"),
             ("versions", "sets of versions"),
         ):
             lines += _mixture(setting, inside, key, what)
@@ -228,7 +232,7 @@ def _mixture(setting: str, cells: Sequence[CellResult], key: str, what: str) -> 
     """A line if `cells` differ in the fact `key`, saying which methods are a mixture in themselves."""
     seen = {method: {_short(c.facts.get(key)) for c in group} for method, group in by_method(cells).items()}
     values = sorted(set().union(*seen.values()))
-    if len(values) < 2 or (key == "recipe_sha256" and all(len(found) == 1 for found in seen.values())):
+    if len(values) < 2 or (key == "method_sha256" and all(len(found) == 1 for found in seen.values())):
         return []  # each method has a recipe of its own
     mixed = [method for method, found in seen.items() if len(found) > 1]
     inside = f"mixed within {', '.join(mixed)}" if mixed else "each method has one"

@@ -113,11 +113,11 @@ def test_mixtures_are_said_once_and_a_clean_grid_says_nothing(tmp_path):
     assert "different numbers of training tiles" in text and "2 kinds of hardware" in text
 
 
-def test_recipes_may_differ_between_methods_but_not_within_one(tmp_path):
-    make_cell(tmp_path, recipe_sha256="1" * 64)
-    make_cell(tmp_path, "random", recipe_sha256="2" * 64)
+def test_configurations_may_differ_between_methods_but_not_within_one(tmp_path):
+    make_cell(tmp_path, method_sha256="1" * 64)
+    make_cell(tmp_path, "random", method_sha256="2" * 64)
     assert mixtures(read_cells(tmp_path)) == []
-    make_cell(tmp_path, "random", seed=1, recipe_sha256="3" * 64)
+    make_cell(tmp_path, "random", seed=1, method_sha256="3" * 64)
     assert mixtures(read_cells(tmp_path)) == [
-        "5+2: cells of 3 recipes (11111111, 22222222, 33333333); mixed within random"
+        "5+2: cells of 3 configurations (11111111, 22222222, 33333333); mixed within random"
     ]
