@@ -86,6 +86,20 @@ def add_osal_config(cfg: CN) -> None:
     # Target detections below this score take no part in Eqs. 5 and 6 (not below ROI_HEADS.SCORE_THRESH_TEST).
     cfg.OSAL.UTSS.SCORE_THRESH = 0.05
 
+    # Baseline uncertainty; detections below OSAL.UTSS.SCORE_THRESH take no part. Section 3.2.
+    cfg.OSAL.UNCERTAINTY = CN()
+    # Of a detection, from its posterior with background: "entropy"; "least_confidence" 1 - the largest known class;
+    # "margin" 1 - the difference of the two largest.
+    cfg.OSAL.UNCERTAINTY.MODE = "entropy"
+    # Of a tile: "mean", "max" or "sum" over its detections. The last two favour crowded tiles.
+    cfg.OSAL.UNCERTAINTY.AGG = "mean"
+
+    # Baseline coreset. Section 3.3.
+    cfg.OSAL.CORESET = CN()
+    # What tiles are compared by: "res5" the last map of the backbone (of a C4 model res4), "fpn" the maps that the ROI
+    # heads read; means over the tile.
+    cfg.OSAL.CORESET.FEATURE = "res5"
+
     # Baseline laal. Section 3.4.
     cfg.OSAL.LAAL = CN()
     # "ls_c" stability under noise and class uncertainty; "lt_c" tightness and class certainty, the only one that needs

@@ -1,6 +1,18 @@
 """Selection strategies: numpy, scikit-learn where it is used, never torch. Importing this package registers all."""
 
-from . import cald, count_all, laal, lfosa, ll4al, openal, osal_nd, osal_nd_plus, random  # noqa: F401  (registration)
+from . import (  # noqa: F401  (registration)
+    cald,
+    coreset,
+    count_all,
+    laal,
+    lfosa,
+    ll4al,
+    openal,
+    osal_nd,
+    osal_nd_plus,
+    random,
+    uncertainty,
+)
 from .base import Pass, QueryContext, Selection, Strategy, available, check_selection, get_strategy, register
 
 __all__ = [

@@ -1,0 +1,99 @@
+"""Coreset: tiles that cover the pool, by the greedy k-center rule of Sener and Savarese (methods section 3.3)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core.errors import ConfigError
+from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+
+FEATURES = ("res5", "fpn")
+
+
+def nearest_distance(points: np.ndarray, centres: np.ndarray, *, chunk: int = 256) -> np.ndarray:
+    """Euclidean distance (n,) of each of points (n, D) to the nearest of centres (m, D); inf where m = 0.
+
+    The differences are taken in float64 and not by the |x|^2 - 2xy + |y|^2 expansion, which loses the small distances
+    that ties are made of. At most chunk * D numbers at a time are held besides the two arguments.
+    """
+    nearest = np.full(len(points), np.inf)
+    centres = np.asarray(centres, dtype=np.float64)
+    for start in range(0, len(points), chunk):
+        rows = np.asarray(points[start : start + chunk], dtype=np.float64)
+        part = nearest[start : start + chunk]  # a view
+        for centre in centres:
+            np.minimum(part, np.linalg.norm(rows - centre, axis=1), out=part)
+    return nearest
+
+
+def k_center_greedy(
+    points: np.ndarray, centres: np.ndarray, *, size: int, choose: Callable[[np.ndarray], int]
+) -> tuple[list[int], list[float]]:
+    """Take `size` times the point farthest from all centres, and make it a centre.
+
+    Args:
+        points: (n, D), n >= size. centres: (m, D); with m = 0 every point is infinitely far, and `choose` decides.
+        choose: distances (n,), -inf for points taken already -> index of a largest one; this is where ties are broken.
+
+    Returns:
+        Indices in the order of choice, and the distance of each to the centres when it was chosen.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    distance = nearest_distance(points, centres)
+    chosen, radii = [], []
+    for _ in range(size):
+        index = choose(distance)
+        chosen.append(index)
+        radii.append(float(distance[index]))
+        distance = np.minimum(distance, nearest_distance(points, points[index : index + 1]))
+        distance[index] = -np.inf
+    return chosen, radii
+
+
+@register
+class Coreset(Strategy):
+    """Greedy k-center over image features of the target, from all labelled tiles as the first centres.
+
+    Features are taken as they are and compared by the Euclidean distance. Without a labelled tile the first choice is
+    the one that the seed prefers.
+
+    Args:
+        feature: "res5" mean of the last map of the backbone, "fpn" means of the maps that the ROI heads read.
+
+    Raises:
+        ConfigError: unknown `feature`.
+    """
+
+    name = "coreset"
+    needs = {"target": ()}
+    node = "CORESET"
+
+    def __init__(self, *, feature: str = "res5") -> None:
+        if feature not in FEATURES:
+            raise ConfigError(f"OSAL.CORESET.FEATURE: {feature!r} is not one of {', '.join(FEATURES)}")
+        self.feature = feature
+
+    def select(self, context: QueryContext) -> Query:
+        require_pool(context)
+        # In the order of the tie hash: the first of the largest distances is then the one that the seed prefers.
+        keys, labelled = context.rank(context.pool), sorted(context.labelled)
+        table = yield Pass(over=(*keys, *labelled), source="image", fields=(self.feature,))
+        points = np.stack([table[k]["image_feature"] for k in keys])
+        centres = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
+        # Rounded as context.rank does, so that the noise of float32 kernels decides nothing.
+        chosen, radii = k_center_greedy(
+            points, centres, size=context.size, choose=lambda distance: int(np.argmax(distance.round(5)))
+        )
+        selected = tuple(keys[i] for i in chosen)
+        far = {k: r for k, r in zip(selected, radii)}
+        reasons = {
+            k: f"choice {rank}: at distance {far[k]:.3f} from the nearest labelled or chosen tile"
+            if np.isfinite(far[k])
+            else f"choice {rank}: the first centre, drawn by the seed, since no tile is labelled"
+            for rank, k in enumerate(selected, start=1)
+        }
+        return Selection(
+            selected=selected,
+            scores={"score": {k: r for k, r in far.items() if np.isfinite(r)}},
+            reasons=reasons,
+        )

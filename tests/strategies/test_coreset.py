@@ -1,0 +1,100 @@
+"""Coreset: the k-center vector of the specification, and what greedy covering guarantees."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.strategies import QueryContext
+from osal_detectron2.strategies.coreset import Coreset, k_center_greedy, nearest_distance
+
+POOL = np.array([[1, 0], [5, 0], [0, 4], [5, 1]], dtype=np.float32)
+LABELLED = np.zeros((1, 2), dtype=np.float32)
+
+
+def run(points, centres, *, budget, seed=0, **settings):
+    """The strategy on tiles "0", "1", ... of the pool and "L0", "L1", ... that are labelled."""
+    features = {str(i): p for i, p in enumerate(points)} | {f"L{i}": c for i, c in enumerate(centres)}
+    pool = tuple(str(i) for i in range(len(points)))
+    labelled = {f"L{i}": {} for i in range(len(centres))}
+    context = QueryContext(pool=pool, budget=budget, seed=seed, round=0, labelled=labelled)
+    dialogue = Coreset(**settings).select(context)
+    request = next(dialogue)
+    assert request.source == "image" and sorted(request.over) == sorted(features)
+    with pytest.raises(StopIteration) as stop:
+        dialogue.send({k: {"image_feature": features[k]} for k in request.over})
+    return stop.value.value, request
+
+
+def test_vector_of_the_specification():
+    """methods section 8: index 3, then 2; the others stay within distance 1 of a centre."""
+    chosen, radii = k_center_greedy(POOL, LABELLED, size=2, choose=lambda d: int(np.argmax(d)))
+    assert chosen == [3, 2]
+    assert radii == pytest.approx([np.sqrt(26), 4.0])
+    left = nearest_distance(POOL[:2], np.concatenate([LABELLED, POOL[chosen]]))
+    assert left == pytest.approx([1.0, 1.0])
+    selection, _ = run(POOL, LABELLED, budget=2)
+    assert selection.selected == ("3", "2")
+    assert selection.scores["score"] == pytest.approx({"3": np.sqrt(26), "2": 4.0})
+
+
+def test_every_labelled_tile_is_a_centre():
+    centres = np.array([[0, 0], [5, 1]], dtype=np.float32)
+    assert run(POOL, centres, budget=1)[0].selected == ("2",)
+
+
+@settings(deadline=None)
+@given(
+    points=arrays(np.int8, st.tuples(st.integers(1, 60), st.just(3)), elements=st.integers(-9, 9)),
+    centres=arrays(np.int8, st.tuples(st.integers(0, 9), st.just(3)), elements=st.integers(-9, 9)),
+    chunk=st.integers(1, 70),
+)
+def test_distances_do_not_depend_on_the_chunks(points, centres, chunk):
+    expected = [
+        min((float(np.sqrt(((p.astype(int) - c) ** 2).sum())) for c in centres), default=np.inf)
+        for p in points
+    ]
+    assert nearest_distance(points, centres, chunk=chunk) == pytest.approx(expected)
+
+
+grid = arrays(np.float32, st.tuples(st.integers(2, 20), st.just(2)), elements=st.integers(0, 4).map(float))
+
+
+@settings(deadline=None)
+@given(points=grid, centres=grid, budget=st.integers(1, 20), seed=st.integers(0, 3))
+def test_a_point_that_coincides_with_a_centre_is_the_last_resort(points, centres, budget, seed):
+    selection, _ = run(points, centres, budget=budget, seed=seed)
+    covered = {tuple(c) for c in centres}
+    for rank, key in enumerate(selection.selected):
+        new = [p for p in points if tuple(p) not in covered]
+        if new:
+            assert tuple(points[int(key)]) not in covered, f"choice {rank}"
+        covered.add(tuple(points[int(key)]))
+    radii = [selection.scores["score"][k] for k in selection.selected]
+    assert radii == sorted(radii, reverse=True)
+
+
+def test_without_a_labelled_tile_the_seed_draws_the_first_and_the_rest_is_far_from_it():
+    first = set()
+    for seed in range(12):
+        selection, _ = run(POOL, np.zeros((0, 2), np.float32), budget=2, seed=seed)
+        a, b = (POOL[int(k)] for k in selection.selected)
+        assert np.linalg.norm(a - b) == np.linalg.norm(POOL - a, axis=1).max()
+        assert "no tile is labelled" in selection.reasons[selection.selected[0]]
+        first.add(selection.selected[0])
+    assert len(first) > 1
+
+
+def test_ties_are_of_distances_equal_up_to_float_noise():
+    points = np.array([[1.0, 0], [0, 1.0], [-1, 0]]) * (1 + np.array([[0], [3e-7], [-3e-7]]))
+    firsts = {run(points, LABELLED, budget=1, seed=s)[0].selected for s in range(12)}
+    assert len(firsts) == 3
+
+
+def test_the_choice_of_the_feature_travels_with_the_pass_and_a_wrong_one_names_the_key():
+    assert run(POOL, LABELLED, budget=1)[1].fields == ("res5",)
+    assert run(POOL, LABELLED, budget=1, feature="fpn")[1].fields == ("fpn",)
+    with pytest.raises(ConfigError, match="OSAL.CORESET.FEATURE: 'p6' is not one of res5, fpn"):
+        Coreset(feature="p6")
