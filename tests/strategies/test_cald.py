@@ -33,8 +33,8 @@ def tile(boxes, posterior):
     }
 
 
-def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order=None):
-    """`tables`: view -> key -> row; a view that is not there answers like "identity". Views move no box here."""
+def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order=None, shift=0.0):
+    """`tables`: view -> key -> row; a view that is not there answers like "identity". Views move all by `shift`."""
     context = QueryContext(
         pool=tuple(order or tables["identity"]),
         budget=budget,
@@ -56,7 +56,10 @@ def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order
             k: {c: rows[k][c] for c in ("boxes", "scores", "classes", *request.fields)} for k in request.over
         }
         if request.reference is not None:
-            reply = {k: {**row, "reference": request.reference[k]} for k, row in reply.items()}
+            reply = {
+                k: {**row, "boxes": row["boxes"] + shift, "reference": request.reference[k] + shift}
+                for k, row in reply.items()
+            }
 
 
 # ---- vectors -----------------------------------------------------------------------------------------------
@@ -227,7 +230,8 @@ def test_class_scores_are_means_over_the_tile_and_its_views():
 
 def test_tiles_without_detections_come_first_but_not_over_the_budget():
     nothing = {k: tile([], []) for k in ("e0", "e1", "e2")}
-    clean = {**pool_of({"x": 0.3, "y": 0.31}), **nothing}
+    # Labelled is class b, so x and y, of class a, would come first by divergence.
+    clean = {**pool_of({"x": 0.5, "y": 0.51}), **nothing}
     selection = run(CALD(), {"identity": clean}, budget=4, labelled=[{"b": 9}])
     assert set(selection.selected[:3]) == set(nothing)
     assert selection.scores["consistency"]["e0"] == 0.0
@@ -239,6 +243,12 @@ def test_a_view_without_detections_counts_as_inconsistent():
     clean = pool_of({"x": 0.9})
     scores = run(CALD(), {"identity": clean, "rotate:5": {"x": tile([], [])}}).scores
     assert scores["consistency"]["x"] == pytest.approx(3 * 0.6 / 4)
+
+
+def test_boxes_are_compared_where_they_lie_in_the_view():
+    clean = pool_of({"x": 0.9})
+    scores = run(CALD(), {"identity": clean}, shift=7.0).scores
+    assert scores["consistency"]["x"] == pytest.approx(0.6)
 
 
 def test_low_scores_take_no_part():

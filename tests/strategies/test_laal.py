@@ -141,7 +141,8 @@ def test_lt_c_takes_tight_and_unsure_or_loose_and_sure():
 @pytest.mark.parametrize("mode", ["ls_c", "lt_c", "three_in_one"])
 def test_a_tile_without_detections_is_the_most_informative(mode):
     clean = {"a": tile(BOX, [0.4], [0.59]), "empty": tile([], []), "b": tile(BOX, [0.7])}
-    selection = run(LAAL(mode=mode), {"identity": clean}, budget=2)
+    gone = dict.fromkeys(clean, tile([], []))  # not even the least stable tile is preferred
+    selection = run(LAAL(mode=mode, sigmas=[8]), {"identity": clean, "noise:8": gone}, budget=2)
     assert selection.selected[0] == "empty"
     assert selection.reasons["empty"] == "rank 1: no nucleus is detected"
 
