@@ -73,7 +73,8 @@ class ActiveLearningTrainer(DefaultTrainer):
         )
         if read_only and (trained := on_main(lambda: ledger and ledger.header["config"])):
             # A preview with another strategy looks through the detectors that the run has.
-            cfg.MODEL.META_ARCHITECTURE = trained["MODEL.META_ARCHITECTURE"]
+            built = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.")
+            cfg.merge_from_list([w for k, v in trained.items() if k.startswith(built) for w in (k, v)])
         cfg.freeze()
         simulated = SimulatedOracle(train, class_names).label
         records = {r["image_key"]: r for r in train}

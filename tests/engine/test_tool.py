@@ -106,6 +106,10 @@ def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_confi
     assert train(tiny_config, "OUTPUT_DIR", folder, "OSAL.STRATEGY", "utss", flags=("--dry-run",)) == 0
     left = len(json.loads((folder / "run.json").read_text())["pool"]) - 8
     assert f"of {left} candidates" in capsys.readouterr().out
+    # A strategy that would train another auxiliary looks through the one that is there, weights and all.
+    assert train(tiny_config, "OUTPUT_DIR", folder, "OSAL.STRATEGY", "lfosa", flags=("--dry-run",)) == 0
+    captured = capsys.readouterr()
+    assert "query of round 1" in captured.out and "Skip loading" not in captured.out + captured.err
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == files
 
 
