@@ -46,7 +46,7 @@ class GridRunner:
         cells: in the order to run them. plans: what plan.py says of each.
         config: the base config file. output: folder of the grid.
         jobs: cells at a time. gpus: given to the jobs in turn as CUDA_VISIBLE_DEVICES; empty leaves it alone.
-        cores: CPU cores, shared among the jobs as OMP_NUM_THREADS.
+        cores: CPU cores, shared among the jobs as OMP_NUM_THREADS, unless that is set.
         max_seconds: start no cell that would not fit (by the mean of complete ones), and stop all at the limit.
         commit, hardware: written into the results.
         say: takes the lines of progress.
@@ -156,7 +156,7 @@ class GridRunner:
         words = [sys.executable, str(_TRAIN), "--config-file", str(self.config), "--resume"]
         words += [*cell.options, *self._share(cell), "OUTPUT_DIR", str(folder)]
         threads = str(max(1, self.cores // self.jobs))
-        environment = {**_KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": threads}
+        environment = {**_KEEP_MEMORY, "OMP_NUM_THREADS": threads, **os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with open(folder / _CONSOLE, "ab") as console:

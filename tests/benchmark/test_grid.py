@@ -1,11 +1,14 @@
 """The grid file: what it means, and what is said of a wrong one."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from osal_detectron2.benchmark.grid import Cell, read_grid
 from osal_detectron2.core.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "config": "base.yaml",
     "options": ["A.X", 1],
@@ -83,3 +86,12 @@ def test_what_is_no_yaml_is_refused(tmp_path):
     path.write_text("a: [")
     with pytest.raises(ConfigError, match=r"grid\.yaml: not YAML"):
         read_grid(path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs/benchmarks").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_grids_of_the_repository_can_be_read(path):
+    cells = read_grid(path).cells()
+    assert len({cell.id for cell in cells}) == len(cells) > 0
+    assert {"random", "osal_nd", "full"} <= {cell.method for cell in cells}

@@ -10,7 +10,10 @@ from osal_detectron2 import add_osal_config
 from osal_detectron2.engine.from_config import build_strategy
 from osal_detectron2.scoring.pool import check_needs
 
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").rglob("*.yaml"))
+_ROOT = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = sorted(
+    p for p in _ROOT.rglob("*.yaml") if p.parent.name != "benchmarks"
+)  # those are grids of configs
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
