@@ -113,7 +113,7 @@ def train(args) -> None:
         if comm.is_main_process():
             clean_temporary(cfg.OUTPUT_DIR)
         trainer = ActiveLearningTrainer(cfg, resume=args.resume)
-        setup_logs(trainer.cfg)
+        setup_logs(trainer)
         trainer.resume_or_load(resume=args.resume)
         log_banner(trainer)
         trainer.train()

@@ -4,7 +4,8 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,50 @@ _FREE_KEYS = (
     "OSAL.DATA.CACHE_IMAGES", "OSAL.SCORING.BATCH_SIZE", "OSAL.EVAL.GALLERY_TILES", "OSAL.ORACLE.SECONDS_",
     "MODEL.DEVICE", "OSAL.BUDGET.INIT_FILE", "OSAL.SCHEDULE.ROUND_0", "OSAL.SCHEDULE.KEEP_ROUNDS",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run starts from: data (records of data/coco.py), classes, budget and strategy. Nothing is built yet."""
+
+    train: list[dict]
+    test: list[dict]
+    known_classes: list[str]
+    class_names: list[str]
+    init_keys: list[str]
+    schedule: RoundSchedule
+    query_tiles: int
+    strategy: Strategy
+
+
+def build_plan(cfg: CfgNode) -> Plan:
+    """The plan that cfg.OSAL, cfg.DATASETS and cfg.SOLVER.IMS_PER_BATCH ask for. Writes nothing."""
+    train, test, known, class_names = load_data(cfg)
+    init_keys = initial_keys(cfg, train)
+    schedule, query_tiles = build_schedule(cfg, total=len(train), init=len(init_keys))
+    return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run starts from: data (records of data/coco.py), classes, budget and strategy. Nothing is built yet."""
+
+    train: list[dict]
+    test: list[dict]
+    known_classes: list[str]
+    class_names: list[str]
+    init_keys: list[str]
+    schedule: RoundSchedule
+    query_tiles: int
+    strategy: Strategy
+
+
+def build_plan(cfg: CfgNode) -> Plan:
+    """The plan that cfg.OSAL, cfg.DATASETS and cfg.SOLVER.IMS_PER_BATCH ask for. Writes nothing."""
+    train, test, known, class_names = load_data(cfg)
+    init_keys = initial_keys(cfg, train)
+    schedule, query_tiles = build_schedule(cfg, total=len(train), init=len(init_keys))
+    return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
 
 
 def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
@@ -96,35 +141,47 @@ def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSch
 
 def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, strategy: Strategy) -> None:
     """Fill in what follows from data and plan, in place; raise ConfigError for values that cannot work."""
-    choices = {
-        "OSAL.SCHEDULE.WEIGHTS_PER_ROUND": (cfg.OSAL.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
-        "OSAL.DATA.UNKNOWN_POLICY": (cfg.OSAL.DATA.UNKNOWN_POLICY, ("drop", "ignore")),
-        "OSAL.ORACLE.NAME": (cfg.OSAL.ORACLE.NAME, ("simulated", "human")),
-        "OSAL.PCSS.COUNT_RULE": (cfg.OSAL.PCSS.COUNT_RULE, ("proto", "label", "both")),
-        "OSAL.EVAL.UNKNOWN": (cfg.OSAL.EVAL.UNKNOWN, ("fp", "ignore")),
-    }
-    for key, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ConfigError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            "MODEL.DEVICE is cuda, but no GPU is usable here; add MODEL.DEVICE cpu to the command"
-        )
+    check_choices(cfg.OSAL)
+    check_machine(device=cfg.MODEL.DEVICE, amp=cfg.SOLVER.AMP.ENABLED, weights=cfg.MODEL.WEIGHTS)
     ignoring = cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore"
     if ignoring and cfg.MODEL.META_ARCHITECTURE != "OSALRCNN":
         raise ConfigError(
             "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN; set it, or use the policy drop"
         )
-    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
-        raise ConfigError("SOLVER.AMP.ENABLED needs a GPU; set it to False or MODEL.DEVICE to cuda")
-    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
-        raise ConfigError(
-            f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS} is not a file; give a file, a URL, or '' for random weights"
-        )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
     apply_strategy(cfg, strategy)
+
+
+def check_choices(osal: CfgNode) -> None:
+    """Raise ConfigError for a word in the node OSAL that is not one of those that its key knows."""
+    choices = {
+        "SCHEDULE.WEIGHTS_PER_ROUND": (osal.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
+        "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, ("drop", "ignore")),
+        "ORACLE.NAME": (osal.ORACLE.NAME, ("simulated", "human")),
+        "PCSS.COUNT_RULE": (osal.PCSS.COUNT_RULE, ("proto", "label", "both")),
+        "EVAL.UNKNOWN": (osal.EVAL.UNKNOWN, ("fp", "ignore")),
+    }
+    for key, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ConfigError(f"OSAL.{key}: {value!r} is not one of {', '.join(allowed)}")
+
+
+def check_machine(
+    *,
+    device: str,
+    amp: bool,
+    weights: str,
+    keys: Sequence[str] = ("MODEL.DEVICE", "SOLVER.AMP.ENABLED", "MODEL.WEIGHTS"),
+) -> None:
+    """Raise ConfigError for what cannot work on this machine; `keys`: what the three are called in the config."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"{keys[0]} is cuda, but no GPU is usable here; set it to cpu")
+    if amp and not device.startswith("cuda"):
+        raise ConfigError(f"{keys[1]} needs a GPU; set it to False, or {keys[0]} to cuda")
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise ConfigError(f"{keys[2]}: {weights} is not a file; give a file, a URL, or '' for random weights")
 
 
 def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
@@ -145,15 +202,20 @@ def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
 
 def matching_config(cfg: CfgNode) -> dict:
     """Flat {key: value} of everything that a resumed run must not change."""
+    return matching_keys(cfg, free=_FREE_KEYS)
 
-    def flatten(node: CfgNode, prefix: str):
+
+def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:
+    """Flat {"A.B": value} of nested settings, sorted, without the keys that start with one of `free`."""
+
+    def flatten(node: Mapping, prefix: str):
         for key, value in node.items():
-            if isinstance(value, CfgNode):
+            if isinstance(value, Mapping):
                 yield from flatten(value, f"{prefix}{key}.")
-            elif not f"{prefix}{key}".startswith(_FREE_KEYS):
+            elif not f"{prefix}{key}".startswith(free):
                 yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
-    return dict(sorted(flatten(cfg, "")))
+    return dict(sorted(flatten(nested, "")))
 
 
 def count_nuclei(records: Sequence[dict], *, num_known: int) -> dict[str, int]:
@@ -188,19 +250,25 @@ def versions() -> dict[str, str]:
 
 
 def open_ledger(
-    cfg: CfgNode, *, resume: bool, read_only: bool = False, train_nuclei: dict | None = None, **facts
+    folder: str | Path,
+    config: Mapping,
+    *,
+    resume: bool,
+    read_only: bool = False,
+    train_nuclei: dict | None = None,
+    **facts,
 ) -> Ledger | None:
-    """The ledger in OUTPUT_DIR on rank 0, created if there is none (but not if `read_only`); None on other ranks.
+    """The ledger in `folder` on rank 0, created if there is none (but not if `read_only`); None on other ranks.
 
-    `facts` are the arguments of `Ledger.create` besides the folder and the config. `train_nuclei`: numbers of known
-    and unknown nuclei in the training set, for the recall of the report; None where people label.
+    `facts` are the other arguments of `Ledger.create`. `train_nuclei`: numbers of known and unknown nuclei in the
+    training set, for the recall of the report; None where people label.
     """
     extra = {"plan": list(facts["plan"])}  # INIT_FILE may move, but not change the number of tiles
     if train_nuclei is not None:
         extra["train_nuclei"] = train_nuclei
     if not comm.is_main_process():
         return None
-    folder, config = Path(cfg.OUTPUT_DIR), {**matching_config(cfg), **extra}
+    folder, config = Path(folder), {**config, **extra}
     if not Ledger.exists(folder):
         return None if read_only else Ledger.create(folder, config=config, **facts)
     if not resume:

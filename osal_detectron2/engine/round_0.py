@@ -20,19 +20,24 @@ _SELECTION = ("OSAL.STRATEGY", "OSAL.PCSS.", "OSAL.UTSS.", "OSAL.EVAL.", "OSAL.P
 
 
 def training_config(cfg: CfgNode) -> dict:
-    """Flat {key: value} of everything in a resolved config that changes what a round trains.
+    """Flat {key: value} of everything in a resolved config that changes what a round trains."""
+    return training_keys(matching_config(cfg))
+
+
+def training_keys(config: Mapping) -> dict:
+    """Of a flat config those keys that change what a round trains.
 
     The node of a strategy counts as training where the strategy brings detectors of its own (`overrides`).
     """
     strategies = [get_strategy(name) for name in available()]
     own = {s.node for s in strategies if s.node} - {s.node for s in strategies if s.overrides}
     selection = _SELECTION + tuple(f"OSAL.{node}." for node in sorted(own))
-    return {k: v for k, v in matching_config(cfg).items() if not k.startswith(selection)}
+    return {k: v for k, v in config.items() if not k.startswith(selection)}
 
 
-def recipe(cfg: CfgNode, *, round_index: int, records: Sequence[dict]) -> dict:
-    """What the detector of a round follows from: `training_config`, the round, and its labelled tiles by hash."""
-    return {**training_config(cfg), "round": round_index, "labelled tiles": data_sha256(records)}
+def recipe(config: Mapping, *, round_index: int, records: Sequence[dict]) -> dict:
+    """What the detector of a round follows from: `training_keys`, the round, and its labelled tiles by hash."""
+    return {**training_keys(config), "round": round_index, "labelled tiles": data_sha256(records)}
 
 
 def check_recipe(path: str, found: str, mine: Mapping) -> None:

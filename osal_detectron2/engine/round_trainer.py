@@ -1,0 +1,163 @@
+"""The training of a session as a Detectron2 trainer, with explicit arguments."""
+
+import json
+import logging
+import os
+import weakref
+
+import torch
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.engine.defaults import default_writers
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..core.errors import OSALError
+from ..core.store import write_bytes
+from ..dist import on_main
+from .checkpoint import AtomicCheckpointer
+from .hooks import BOUNDARY, INITIAL_WEIGHTS
+from .round_0 import check_recipe
+from .session import Session
+
+_SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
+
+
+class RoundTrainer(DefaultTrainer):
+    """Trains a model through all rounds of a session.
+
+    Args:
+        session: data, plan, strategy and ledger.
+        model, optimizer: as built; the model is wrapped for DDP where there are several processes.
+        output_dir: the session's.
+        weights: checkpoint to start from, or "".
+        gamma, warmup_iters, warmup_factor: of the learning rate, see `RoundLR`.
+        amp: mixed precision. checkpoint_period: iterations between checkpoints within a round. log_period: between
+            lines of the log.
+        round_0: the round_0.pth of another run to start from, or "".
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        output_dir: str,
+        weights: str = "",
+        gamma: float = 0.1,
+        warmup_iters: int = 0,
+        warmup_factor: float = 0.001,
+        amp: bool = False,
+        checkpoint_period: int = 500,
+        log_period: int = 20,
+        round_0: str = "",
+    ) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's own __init__ cannot wrap a CPU model in DDP
+        self.session, self.steps, self.schedule = session, session.steps, session.schedule
+        self.known_classes, self.test_records = session.plan.known_classes, session.plan.test
+        self.output_dir, self.weights, self.round_0 = output_dir, weights, round_0
+        self.checkpoint_period, self.log_period = checkpoint_period, log_period
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        model = create_ddp_model(model, broadcast_buffers=False, **({"device_ids": None} if on_cpu else {}))
+        # The hook brings the loader of the round that the run is in.
+        self._trainer = (AMPTrainer if amp else SimpleTrainer)(model, [], optimizer)
+        self.scheduler = session.lr_scheduler(
+            optimizer, gamma=gamma, warmup_iters=warmup_iters, warmup_factor=warmup_factor
+        )
+        self.checkpointer = AtomicCheckpointer(model, output_dir, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, self.schedule.max_iter
+        self.round_hook = session.hook(model, self.checkpointer)
+        if not session.read_only:  # Detectron2's writers create files when they are built
+            self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list:
+        ret = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, self.checkpoint_period, max_to_keep=2))
+        ret.append(self.round_hook)
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicWriter(self.build_writers(), period=self.log_period))
+        return ret
+
+    def build_writers(self) -> list:
+        return default_writers(self.output_dir, self.max_iter)
+
+    def train(self) -> None:
+        """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As DefaultTrainer's; a run that is at its beginning then adopts OSAL.SCHEDULE.ROUND_0, if given."""
+        self.checkpointer.resume_or_load(self.weights, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+        if self.round_0 and self.start_iter == 0:
+            self._adopt(self.round_0)
+
+    def _adopt(self, path: str) -> None:
+        """Go to the end of round 0 by the checkpoint in `path`; all is done again if a kill comes in between."""
+        on_main(self.checkpointer.save_initial, os.path.join(self.output_dir, INITIAL_WEIGHTS))
+        self.steps.initialise()
+        mine = self.session.recipe(0)
+        seconds = self.checkpointer.load_round(path, check=lambda found: check_recipe(path, found, mine))
+        self.start_iter = self.iter + 1
+        on_main(lambda: self.steps.record(0, train=seconds))  # what it cost the run that trained it
+        self.round_hook.keep_round(0)
+        self.checkpointer.save(BOUNDARY, iteration=self.iter)
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        raise NotImplementedError("use --eval-only of the tool, or OpenSetCOCOEvaluator directly")
+
+    def load_weights(self, *, resume: bool) -> None:
+        """For a read-only trainer: the weights of the last checkpoint, or those to start from, and nothing else."""
+        path = self.weights
+        if resume and self.checkpointer.has_checkpoint():
+            path = self.checkpointer.get_checkpoint_file()
+        extra = self.checkpointer.load(path, checkpointables=[])
+        self.start_iter = extra.get("iteration", -1) + 1
+
+    def evaluate_only(self) -> dict:
+        """Evaluate the loaded weights on the test set and print the metrics as JSON; writes no file."""
+        results = self.session.evaluate(self.model)
+        if comm.is_main_process():
+            print(json.dumps(results, indent=1))
+        return results
+
+    def config_text(self) -> str:
+        """What config.yaml of the run says: here the flat settings of the session."""
+        return json.dumps(dict(self.session.config), indent=1)
+
+
+def setup_logs(trainer: RoundTrainer) -> None:
+    """Log to the screen and to log.txt of the run, and write the resolved config.yaml. Collective."""
+    for name in ("fvcore", "detectron2", "osal_detectron2"):
+        setup_logger(
+            trainer.output_dir, distributed_rank=comm.get_rank(), name=name, abbrev_name=_SHORT.get(name)
+        )
+    # The tool prints an OSALError in one line; Detectron2's loop would log its traceback first.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], OSALError))
+    )
+    on_main(write_bytes, os.path.join(trainer.output_dir, "config.yaml"), trainer.config_text().encode())
+
+
+def log_banner(trainer: RoundTrainer) -> None:
+    """Say where the run stands, before it goes on."""
+    completed = trainer.start_iter
+    labelled = on_main(lambda: len(trainer.steps.ledger.labelled_keys()))
+    if completed < trainer.max_iter:
+        round_index, start, length = trainer.schedule.locate(completed)
+        where = (
+            f"round {round_index} of {trainer.steps.last_round}, iteration {completed - start} of {length}"
+        )
+    else:
+        where = "all rounds are trained"
+    logging.getLogger(__name__).info(
+        "%s %s: %s, %d tiles labelled, %s",
+        "resuming" if completed else "starting",
+        os.path.abspath(trainer.output_dir),
+        where,
+        labelled,
+        f"strategy {trainer.steps.strategy.name}, labelled tiles per round {list(trainer.schedule.labelled)}",
+    )

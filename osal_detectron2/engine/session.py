@@ -1,0 +1,261 @@
+"""A run without its training: data, plan, strategy and ledger, and what its rounds ask for.
+
+Everything is an explicit argument, so a run can come from a YAML config (`Session.from_config`), from a LazyConfig
+(engine/lazy.py) or from a script. Any trainer takes part by `Session.hook`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import LRMultiplier
+from detectron2.utils import comm
+
+from ..data.mapper import TileMapper, mapper_from_config
+from ..data.round_loader import build_round_loader
+from ..dist import on_main
+from ..evaluation.gallery import gallery_for_round
+from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
+from ..evaluation.report import write_report
+from ..oracles.simulated import SimulatedOracle
+from ..scoring.forward import inference_batches
+from ..scoring.pool import PoolScorer
+from .checkpoint import AtomicCheckpointer
+from .from_config import (
+    Plan,
+    build_plan,
+    count_nuclei,
+    data_sha256,
+    matching_config,
+    open_ledger,
+    resolve_config,
+    versions,
+)
+from .hooks import ActiveLearningHook
+from .round_0 import recipe
+from .round_lr import RoundLR
+from .round_steps import RoundSteps
+
+# A preview with another strategy looks through the detectors that the run has.
+_BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.")
+
+
+class Session:
+    """See the module. Opens the ledger in `output_dir`, or creates it.
+
+    Args:
+        plan: data, classes, budget and strategy.
+        osal: the node OSAL as `add_osal_config` makes it.
+        output_dir: the run.
+        config: flat settings that a resumed run must not change.
+        make_mapper: (train=bool, with_labels=bool) -> TileMapper.
+        batch_size: tiles of a training step, over all processes. num_workers: of each loader.
+        max_dets: detections of a tile that count in the evaluation.
+        resume: allow a run that is there already. read_only: write nothing, for evaluation and previews.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        osal: CfgNode,
+        *,
+        output_dir: str,
+        config: Mapping,
+        make_mapper: Callable[..., TileMapper],
+        batch_size: int,
+        num_workers: int = 0,
+        max_dets: int = 100,
+        resume: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        self.plan, self.osal, self.config = plan, osal, config
+        self.make_mapper, self.batch_size, self.num_workers = make_mapper, batch_size, num_workers
+        self.max_dets, self.read_only = max_dets, read_only
+        human = osal.ORACLE.NAME == "human"
+        known = plan.known_classes
+        ledger = on_main(
+            lambda: open_ledger(
+                output_dir,
+                config,
+                resume=resume,
+                read_only=read_only,
+                train_nuclei=None if human else count_nuclei(plan.train, num_known=len(known)),
+                strategy=plan.strategy.name,
+                seed=osal.SEED,
+                known_classes=known,
+                pool=[r["image_key"] for r in plan.train],
+                plan=plan.schedule.labelled,
+                dataset_sha256=data_sha256(plan.train, plan.test),
+                versions=versions(),
+            )
+        )
+        simulated = SimulatedOracle(plan.train, plan.class_names).label
+        self.steps = RoundSteps(
+            ledger=ledger,
+            schedule=plan.schedule,
+            strategy=plan.strategy,
+            records=plan.train,
+            known_classes=known,
+            class_names=plan.class_names,
+            make_scorer=self.make_scorer,
+            evaluate=self.evaluate,
+            oracle=None if human else simulated,
+            init_oracle=None if human and not plan.init_keys else simulated,
+            query_tiles=plan.query_tiles,
+            init_keys=plan.init_keys,
+            seed=osal.SEED,
+            refit=osal.PROTOTYPE.REFIT,
+            seconds_per_nucleus=osal.ORACLE.SECONDS_PER_NUCLEUS,
+            seconds_per_tile=osal.ORACLE.SECONDS_PER_TILE,
+            report=self._report,
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, *, resume: bool = False, read_only: bool = False) -> "Session":
+        """The session that a config with `add_osal_config` describes.
+
+        Fills in `cfg` what follows from data and strategy (classes, iterations, detectors): build the model after it.
+        """
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        plan = build_plan(cfg)
+        resolve_config(cfg, num_known=len(plan.known_classes), schedule=plan.schedule, strategy=plan.strategy)
+        session = cls(
+            plan,
+            cfg.OSAL,
+            output_dir=cfg.OUTPUT_DIR,
+            config=matching_config(cfg),
+            make_mapper=partial(mapper_from_config, cfg, cache={} if cfg.OSAL.DATA.CACHE_IMAGES else None),
+            batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
+            resume=resume,
+            read_only=read_only,
+        )
+        if read_only and (trained := session.header()):
+            kept = {k: v for k, v in trained["config"].items() if k.startswith(_BUILT)}
+            cfg.merge_from_list([word for pair in kept.items() for word in pair])
+        if frozen:
+            cfg.freeze()
+        return session
+
+    @property
+    def schedule(self):
+        """Labelled tiles and iterations of each round; `schedule.max_iter` is the length of the whole training."""
+        return self.plan.schedule
+
+    def header(self) -> dict | None:
+        """What the run was started with; None if there is no run, which only `read_only` allows."""
+        return on_main(lambda: self.steps.ledger.header if self.steps.ledger else None)
+
+    # ---- for a trainer ----------------------------------------------------------------------------------
+    def hook(self, model: torch.nn.Module, checkpointer: AtomicCheckpointer) -> ActiveLearningHook:
+        """The hook that runs the rounds in the trainer of `model`."""
+        schedule = self.osal.SCHEDULE
+        return ActiveLearningHook(
+            self.steps,
+            checkpointer=checkpointer,
+            make_loader=partial(self.make_loader, model),
+            seed=self.osal.SEED,
+            weights_per_round=schedule.WEIGHTS_PER_ROUND,
+            keep_rounds=schedule.KEEP_ROUNDS,
+            recipe=self.recipe,
+        )
+
+    def lr_scheduler(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        gamma: float = 0.1,
+        warmup_iters: int = 0,
+        warmup_factor: float = 0.001,
+    ) -> LRMultiplier:
+        """A learning rate that restarts each round as OSAL.SCHEDULE.LR and LR_STEPS say (see `RoundLR`)."""
+        multiplier = RoundLR(
+            self.schedule,
+            shape=self.osal.SCHEDULE.LR,
+            steps=self.osal.SCHEDULE.LR_STEPS,
+            gamma=gamma,
+            warmup_iters=warmup_iters,
+            warmup_factor=warmup_factor,
+        )
+        return LRMultiplier(optimizer, multiplier, max_iter=self.schedule.max_iter)
+
+    # ---- parts that the rounds ask for ------------------------------------------------------------------
+    def recipe(self, round_index: int) -> dict:
+        """What the detector of a round follows from. Collective."""
+        return recipe(self.config, round_index=round_index, records=self.steps.training_records())
+
+    def make_loader(
+        self,
+        model: torch.nn.Module,
+        records: Sequence[dict],
+        round_index: int,
+        first_iteration: int,
+        iterations: int,
+    ):
+        """Batches first_iteration .. iterations-1 of a round, for this process."""
+        if not getattr(getattr(model, "module", model), "open_set_inputs", False):
+            # A plain detector would take class K for a positive in its RPN: unknown nuclei are not annotated for it.
+            known = len(self.plan.known_classes)
+            records = [
+                {**r, "annotations": [a for a in r["annotations"] if a["category_id"] < known]}
+                for r in records
+            ]
+        return build_round_loader(
+            records,
+            self.make_mapper(train=True, with_labels=True),
+            seed=self.osal.SEED,
+            round_index=round_index,
+            first_iteration=first_iteration,
+            iterations=iterations,
+            batch_size=self.batch_size,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+            num_workers=self.num_workers,
+        )
+
+    def make_scorer(self, model: torch.nn.Module, records: Mapping[str, dict]) -> PoolScorer:
+        """Answers what strategies ask of `model` about `records`."""
+        return PoolScorer(
+            model,
+            records,
+            mapper=self.make_mapper(train=False, with_labels=False),
+            labelled_mapper=self.make_mapper(train=False, with_labels=True),
+            batch_size=self.osal.SCORING.BATCH_SIZE,
+            num_workers=self.num_workers,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, model: torch.nn.Module) -> dict:
+        """Metrics of the target detector on the test set. Collective."""
+        evaluator = OpenSetCOCOEvaluator(
+            self.plan.test,
+            self.plan.known_classes,
+            max_dets=self.max_dets,
+            unknown=self.osal.EVAL.UNKNOWN,
+            aose_score_thresh=self.osal.EVAL.AOSE_SCORE_THRESH,
+        )
+        evaluator.reset()
+        model = getattr(model, "module", model)
+        was_training = model.training
+        model.eval()
+        batches = inference_batches(
+            self.plan.test[comm.get_rank() :: comm.get_world_size()],
+            self.make_mapper(train=False, with_labels=False),
+            batch_size=self.osal.SCORING.BATCH_SIZE,
+            size_divisibility=getattr(model, "target", model).backbone.size_divisibility,
+            num_workers=self.num_workers,
+            title="evaluation",
+        )
+        for batch in batches:
+            evaluator.process(batch, model(batch))
+        model.train(was_training)
+        return evaluator.evaluate()
+
+    def _report(self, folder, round_index) -> None:
+        write_report(folder)
+        if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
+            tiles = {r["image_key"]: r for r in self.plan.train}
+            gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)
