@@ -54,28 +54,6 @@ def build_plan(cfg: CfgNode) -> Plan:
     return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run starts from: data (records of data/coco.py), classes, budget and strategy. Nothing is built yet."""
-
-    train: list[dict]
-    test: list[dict]
-    known_classes: list[str]
-    class_names: list[str]
-    init_keys: list[str]
-    schedule: RoundSchedule
-    query_tiles: int
-    strategy: Strategy
-
-
-def build_plan(cfg: CfgNode) -> Plan:
-    """The plan that cfg.OSAL, cfg.DATASETS and cfg.SOLVER.IMS_PER_BATCH ask for. Writes nothing."""
-    train, test, known, class_names = load_data(cfg)
-    init_keys = initial_keys(cfg, train)
-    schedule, query_tiles = build_schedule(cfg, total=len(train), init=len(init_keys))
-    return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
-
-
 def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
     """(training records, test records, known classes, all class names) of the data sets that `cfg` names."""
     train_name, test_name = register_from_config(cfg)
