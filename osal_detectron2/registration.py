@@ -1,8 +1,16 @@
 """Importing this module puts everything of the package into Detectron2's registries and catalogs."""
 
 from osal_detectron2.data.nucls_catalog import register_all_nucls
-from osal_detectron2.modeling import backbones, loss_prediction, meta_arch, roi_heads, unknown
+from osal_detectron2.modeling import backbones, cascade, loss_prediction, meta_arch, roi_heads, unknown
 
 register_all_nucls()
 
-__all__ = ["backbones", "loss_prediction", "meta_arch", "register_all_nucls", "roi_heads", "unknown"]
+__all__ = [
+    "backbones",
+    "cascade",
+    "loss_prediction",
+    "meta_arch",
+    "register_all_nucls",
+    "roi_heads",
+    "unknown",
+]

@@ -63,10 +63,12 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
         """
         if not proposals:
             return [], []
-        per_image = zip(
-            self.predict_boxes(predictions, proposals), self.predict_probs(predictions, proposals), proposals
-        )
-        results = [self._detect(boxes, scores, p.image_size) for boxes, scores, p in per_image]
+        boxes, scores = self.predict_boxes(predictions, proposals), self.predict_probs(predictions, proposals)
+        return self.detect(boxes, scores, [p.image_size for p in proposals])
+
+    def detect(self, boxes, scores, image_sizes) -> tuple[list[Instances], list[torch.Tensor]]:
+        """What `inference` returns, from the boxes (R, 4 or 4K) and the scores (R, K + 1) of each image."""
+        results = [self._detect(*image) for image in zip(boxes, scores, image_sizes)]
         return [r[0] for r in results], [r[1] for r in results]
 
     def _detect(self, boxes, scores, image_size) -> tuple[Instances, torch.Tensor]:

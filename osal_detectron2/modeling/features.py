@@ -5,18 +5,21 @@ from collections.abc import Sequence
 import torch
 from detectron2.evaluation import inference_context
 from detectron2.modeling.roi_heads import Res5ROIHeads
+from torch import nn
 
 
 def pool_box_features(roi_heads, feature_maps: dict[str, torch.Tensor], boxes: list) -> torch.Tensor:
     """What the box predictor of `roi_heads` sees for `boxes` (list[Boxes], in network-input coordinates).
 
     Returns:
-        (sum of boxes, ...): output of the box head, or mean-pooled res5 of a C4 model.
+        (sum of boxes, ...): output of the box head (of a cascade: the last one), or mean-pooled res5 of a C4 model.
     """
     maps = [feature_maps[f] for f in roi_heads.in_features]
     if isinstance(roi_heads, Res5ROIHeads):
         return roi_heads._shared_roi_transform(maps, boxes).mean(dim=[2, 3])
-    return roi_heads.box_head(roi_heads.box_pooler(maps, boxes))
+    head = roi_heads.box_head
+    head = head[-1] if isinstance(head, nn.ModuleList) else head
+    return head(roi_heads.box_pooler(maps, boxes))
 
 
 @torch.no_grad()

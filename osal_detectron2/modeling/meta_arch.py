@@ -3,6 +3,8 @@
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling.meta_arch import ProposalNetwork, SemanticSegmentor
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
@@ -10,10 +12,29 @@ from torch import nn
 from osal_detectron2.core.errors import ConfigError
 
 from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
-from .roi_heads import OpenSetBoxHeads
+from .roi_heads import OpenSetBoxHeads, box_predictors
 from .unknown import POLICIES, OpenSetRPN, split_unknown
 
 AUXILIARY_CLASSES = ("known_unknown", "k_plus_one")
+WITHOUT_ROI_HEADS = (DenseDetector, ProposalNetwork, SemanticSegmentor)
+
+
+def check_architecture(cfg) -> None:
+    """Raise ConfigError if the detector of `cfg` has no ROI heads: RetinaNet, FCOS, a proposal or a semantic network.
+
+    All that a strategy reads of a detector, and the number of classes that a run sets, belongs to ROI heads.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    architecture = META_ARCH_REGISTRY.get(name)
+    headless = isinstance(architecture, type) and issubclass(architecture, WITHOUT_ROI_HEADS)
+    # A RetinaNet config whose META_ARCHITECTURE alone was changed; its pyramid has p3 to p7 and no res4.
+    dense = "retinanet" in cfg.MODEL.BACKBONE.NAME and list(cfg.MODEL.ROI_HEADS.IN_FEATURES) == ["res4"]
+    if headless or dense:
+        what = f"META_ARCHITECTURE: {name}" if headless else f"BACKBONE.NAME: {cfg.MODEL.BACKBONE.NAME}"
+        raise ConfigError(
+            f"MODEL.{what} has no ROI heads, which strategies read and rounds configure; start from a Faster, Mask, "
+            "Cascade or Keypoint R-CNN config, e.g. configs/Base-OSAL-R50-FPN.yaml"
+        )
 
 
 def auxiliary_view(instances: Instances, num_known: int, classes: str = "known_unknown") -> Instances:
@@ -173,9 +194,10 @@ class OSALRCNN(nn.Module):
 def _set_nms(detector: nn.Module, nms: str) -> None:
     if nms not in NMS_MODES:
         raise ConfigError(f"OSAL.PCSS.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
-    predictor = detector.roi_heads.box_predictor
-    if isinstance(predictor, OpenSetFastRCNNOutputLayers):
-        predictor.nms = nms
+    predictors = box_predictors(detector.roi_heads)
+    if all(isinstance(p, OpenSetFastRCNNOutputLayers) for p in predictors):
+        for predictor in predictors:
+            predictor.nms = nms
     elif nms != "per_class":
         raise ConfigError(
             f"OSAL.PCSS.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
@@ -186,13 +208,15 @@ def _set_nms(detector: nn.Module, nms: str) -> None:
 def _set_temperature(detector: nn.Module, temperature: float) -> None:
     if not temperature > 0:
         raise ConfigError(f"OSAL.AUXILIARY.TEMPERATURE is {temperature}: give a number above 0")
-    predictor = detector.roi_heads.box_predictor
-    if isinstance(predictor, OpenSetFastRCNNOutputLayers) and not isinstance(
-        predictor, EvidentialOutputLayers
+    predictors = box_predictors(detector.roi_heads)
+    if all(
+        isinstance(p, OpenSetFastRCNNOutputLayers) and not isinstance(p, EvidentialOutputLayers)
+        for p in predictors
     ):
-        predictor.temperature = temperature
+        for predictor in predictors:
+            predictor.temperature = temperature
     elif temperature != 1.0:
         raise ConfigError(
             f"OSAL.AUXILIARY.TEMPERATURE {temperature} needs a softmax classifier with open-set ROI heads, e.g. "
-            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'PrototypeROIHeads', not {type(predictor).__name__}"
+            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'PrototypeROIHeads', not {type(predictors[0]).__name__}"
         )

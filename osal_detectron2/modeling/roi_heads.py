@@ -4,11 +4,11 @@ A *box branch* is a small module beside the box predictor:
     branch.losses(box_features, proposals, num_classes) -> dict of scalar losses
     branch.fields(box_features, logits) -> dict of per-region tensors (R, ...), named as in branch.field_names
 Every branch's fields arrive on the detections, together with
-    loc_tightness  IoU of the final box and the proposal that it was regressed from (Eq. 6), in network-input
-                   coordinates
+    loc_tightness  IoU of the final box and the RPN's proposal that it was regressed from (Eq. 6), in
+                   network-input coordinates
     logits         (n, K + 1) classifier outputs
     roi_feature    (n, d) box features, only while `keep_roi_features` is True
-all as plain tensors that pass through `detector_postprocess` unchanged.
+all as plain tensors that pass through `detector_postprocess` unchanged. Heads of a cascade: `modeling.cascade`.
 """
 
 import torch
@@ -28,11 +28,19 @@ from .evidence import EvidentialBranch
 from .fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .features import pool_box_features
 from .prototypes import PrototypeBranch
-from .unknown import lies_on_unknown, split_unknown
+from .unknown import leave_out_unknown
+
+
+def box_predictors(roi_heads) -> list[nn.Module]:
+    """The box predictors of any ROI heads: one, or one of each stage of a cascade."""
+    predictor = roi_heads.box_predictor
+    return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
 
 
 class OpenSetBoxHeads:
-    """Mixin for ROI heads with one box predictor: branches, fields, and unknown nuclei out of the loss.
+    """Mixin for ROI heads: branches, fields, and unknown nuclei out of the loss.
+
+    The mask and keypoint branches are those of the class that it is mixed into.
 
     Annotated instances with `gt_classes` of `num_classes` or more are unknown: proposals on them are not
     sampled (methods section 6 row 3, "ignore"). Without such instances training is Detectron2's.
@@ -49,7 +57,8 @@ class OpenSetBoxHeads:
         Args:
             box_branches: name -> branch.
             keep_roi_features: put the box features on the detections.
-            kwargs: arguments of the ROI heads; `box_predictor` must be an `OpenSetFastRCNNOutputLayers`.
+            kwargs: arguments of the ROI heads; `box_predictor` (in a cascade each of `box_predictors`) must be an
+                `OpenSetFastRCNNOutputLayers`.
         """
         super().__init__(**kwargs)
         self.box_branches = nn.ModuleDict(box_branches or {})
@@ -58,16 +67,26 @@ class OpenSetBoxHeads:
     @classmethod
     def from_config(cls, cfg, input_shape):
         ret = super().from_config(cfg, input_shape)
-        feature_dim = ret["box_predictor"].cls_score.in_features
-        evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
-        predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
-        ret["box_predictor"] = predictor(cfg, ShapeSpec(channels=feature_dim))
+        if "box_predictors" in ret:
+            ret["box_predictors"] = [cls._open_set_predictor(cfg, p) for p in ret["box_predictors"]]
+            last = ret["box_predictors"][-1]
+        else:
+            last = ret["box_predictor"] = cls._open_set_predictor(cfg, ret["box_predictor"])
+        feature_dim = last.cls_score.in_features
         ret["box_branches"] = {
             branch.name: branch(cfg, feature_dim=feature_dim)
             for branch in cls.branch_types
             if branch is not PrototypeBranch or cfg.OSAL.PROTOTYPE.ENABLED
         }
         return ret
+
+    @classmethod
+    def _open_set_predictor(cls, cfg, plain: nn.Module) -> OpenSetFastRCNNOutputLayers:
+        """Our predictor in place of a plain one of the same shape and box regression."""
+        evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
+        predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
+        shape = ShapeSpec(channels=plain.cls_score.in_features)
+        return predictor(cfg, shape, box2box_transform=plain.box2box_transform)
 
     @property
     def detection_fields(self) -> tuple[str, ...]:
@@ -79,22 +98,24 @@ class OpenSetBoxHeads:
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals, targets):
-        parts = [split_unknown(t, self.num_classes) for t in targets]
-        proposals = [
-            p[~lies_on_unknown(p.proposal_boxes, unknown.gt_boxes, known.gt_boxes)] if len(unknown) else p
-            for p, (known, unknown) in zip(proposals, parts)
-        ]
-        return super().label_and_sample_proposals(proposals, [known for known, _ in parts])
+        return super().label_and_sample_proposals(*leave_out_unknown(proposals, targets, self.num_classes))
 
     def _box_losses(self, box_features, predictions, proposals) -> dict[str, torch.Tensor]:
         losses = self.box_predictor.losses(predictions, proposals)
+        return {**losses, **self._branch_losses(box_features, proposals)}
+
+    def _branch_losses(self, box_features, proposals) -> dict[str, torch.Tensor]:
+        losses = {}
         for branch in self.box_branches.values():
             losses.update(branch.losses(box_features, proposals, self.num_classes))
         return losses
 
     def _box_detections(self, box_features, predictions, proposals) -> list:
         detections, rows = self.box_predictor.inference(predictions, proposals)
-        logits = predictions[0].float()
+        return self._with_fields(detections, rows, box_features, predictions[0].float(), proposals)
+
+    def _with_fields(self, detections, rows, box_features, logits, proposals) -> list:
+        """Put the fields on `detections`; `rows`, for each image, are those of its `proposals` that they came from."""
         fields = {"logits": logits}
         for branch in self.box_branches.values():
             fields.update(branch.fields(box_features, logits))

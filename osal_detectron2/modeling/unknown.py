@@ -29,6 +29,18 @@ def lies_on_unknown(boxes: Boxes, unknown: Boxes, known: Boxes) -> torch.Tensor:
     return covers(unknown) & ~covers(known)
 
 
+def leave_out_unknown(
+    proposals: list[Instances], targets: list[Instances], num_known: int
+) -> tuple[list[Instances], list[Instances]]:
+    """The `proposals` of each image that do not lie on its unknown nuclei, and its `targets` without these."""
+    parts = [split_unknown(t, num_known) for t in targets]
+    kept = [
+        p[~lies_on_unknown(p.proposal_boxes, unknown.gt_boxes, known.gt_boxes)] if len(unknown) else p
+        for p, (known, unknown) in zip(proposals, parts)
+    ]
+    return kept, [known for known, _ in parts]
+
+
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class OpenSetRPN(RPN):
     """RPN that ignores anchors on unknown nuclei: neither positive nor negative.

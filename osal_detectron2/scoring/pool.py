@@ -34,7 +34,14 @@ def detector_of(model: torch.nn.Module, name: str) -> torch.nn.Module:
 def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> None:
     """Fail at start-up, not after hours of training, if the model does not supply what the strategy reads."""
     for detector, fields in strategy.needs.items():
-        heads = detector_of(model, detector).roi_heads
+        child = detector_of(model, detector)
+        heads = getattr(child, "roi_heads", None)
+        if heads is None:
+            raise ConfigError(
+                f"strategy {strategy.name} needs ROI heads in the {detector} detector, and {type(child).__name__} has "
+                "none; start from a Faster, Mask, Cascade or Keypoint R-CNN config, with an open-set head in "
+                "MODEL.ROI_HEADS.NAME"
+            )
         missing = [f for f in fields if f not in getattr(heads, "detection_fields", ())]
         if missing:
             key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
