@@ -47,5 +47,8 @@ setup(
         "black",
         "setuptools<81",
     ],
-    extras_require={"dev": ["pytest", "pytest-xdist", "hypothesis", "ruff"]},
+    extras_require={
+        "timm": ["timm>=1.0.9"],  # the backbones of docs/backbones.md
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "timm"],
+    },
 )

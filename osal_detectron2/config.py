@@ -245,3 +245,21 @@ def add_osal_config(cfg: CN) -> None:
     # Norm layers: "frozen" (with pre-trained weights only: frozen BatchNorm and random weights do not go
     # together), "BN" as the network comes, "GN" group normalisation (small batches from scratch).
     cfg.MODEL.TORCHVISION.NORM = "BN"
+
+    # A timm network (MODEL.BACKBONE.NAME: build_timm_backbone): an FPN over a network with strides 4 to 32, a simple
+    # feature pyramid over a plain ViT. docs/backbones.md.
+    cfg.MODEL.TIMM = CN()
+    # Name in timm.list_models(), e.g. convnext_tiny, vit_large_patch16_224.
+    cfg.MODEL.TIMM.NAME = "resnet18"
+    # Arguments of timm.create_model as "key=value", for networks that differ from the named one, e.g. init_values=1e-5,
+    # reg_tokens=4, mlp_layer=SwiGLUPacked, act_layer=SiLU (names of layers are looked up in timm.layers and torch.nn).
+    cfg.MODEL.TIMM.KWARGS = []
+    # Local file with the network's weights: a state dict, as it is or under "state_dict", "model" or "teacher", saved
+    # by torch.save or as .safetensors; empty: random weights.
+    cfg.MODEL.TIMM.WEIGHTS = ""
+    # True: the network is a fixed feature extractor, the pyramid and the heads alone are trained. Saves most memory.
+    cfg.MODEL.TIMM.FREEZE = False
+    # BatchNorm: "BN" as the network comes, "frozen" with pre-trained weights and few tiles in a batch.
+    cfg.MODEL.TIMM.NORM = "BN"
+    # True: compute activations again in the backward pass instead of keeping them. About a third slower.
+    cfg.MODEL.TIMM.CHECKPOINTING = False

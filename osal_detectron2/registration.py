@@ -1,7 +1,15 @@
 """Importing this module puts everything of the package into Detectron2's registries and catalogs."""
 
 from osal_detectron2.data.nucls_catalog import register_all_nucls
-from osal_detectron2.modeling import backbones, cascade, loss_prediction, meta_arch, roi_heads, unknown
+from osal_detectron2.modeling import (
+    backbones,
+    cascade,
+    loss_prediction,
+    meta_arch,
+    roi_heads,
+    timm_backbones,
+    unknown,
+)
 
 register_all_nucls()
 
@@ -12,5 +20,6 @@ __all__ = [
     "meta_arch",
     "register_all_nucls",
     "roi_heads",
+    "timm_backbones",
     "unknown",
 ]

@@ -202,13 +202,11 @@ def _group_norm_in_place_of_batch_norm(module: nn.Module) -> None:
             _group_norm_in_place_of_batch_norm(child)
 
 
-@BACKBONE_REGISTRY.register()
-def build_torchvision_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
-    """FPN with levels p2 to p6 over the torchvision network MODEL.TORCHVISION.NAME.
+def build_fpn(cfg, bottom_up: Backbone) -> FPN:
+    """FPN with levels p2 to p6 over `bottom_up`, whose maps are "res2" to "res5".
 
-    Uses MODEL.FPN.{OUT_CHANNELS,NORM,FUSE_TYPE} and, if not empty, MODEL.FPN.IN_FEATURES of "res2" to "res5".
+    Uses MODEL.FPN.{OUT_CHANNELS,NORM,FUSE_TYPE} and, if not empty, MODEL.FPN.IN_FEATURES.
     """
-    bottom_up = TorchvisionBackbone(cfg)
     return FPN(
         bottom_up=bottom_up,
         in_features=list(cfg.MODEL.FPN.IN_FEATURES) or list(bottom_up.output_shape()),
@@ -217,3 +215,9 @@ def build_torchvision_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+
+
+@BACKBONE_REGISTRY.register()
+def build_torchvision_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+    """`build_fpn` over the torchvision network MODEL.TORCHVISION.NAME."""
+    return build_fpn(cfg, TorchvisionBackbone(cfg))
