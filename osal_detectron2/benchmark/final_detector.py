@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_model
+from detectron2.config import CfgNode
 from detectron2.structures import BoxMode
 
-from .. import add_osal_config
 from ..core.errors import DataError
 from ..data.mapper import mapper_from_config
+from ..deploy.load import load_model, read_config
 from ..engine.from_config import load_data
 from ..scoring.forward import inference_batches
 from .detections import Boxes
@@ -28,12 +26,7 @@ def read_run(folder: str | Path, *, device: str = "cpu") -> CfgNode:
             raise DataError(
                 f"{folder / name}: no such file; give the OUTPUT_DIR of a run that has come to its end"
             )
-    cfg = get_cfg()
-    add_osal_config(cfg)
-    cfg.merge_from_file(str(folder / "config.yaml"))
-    cfg.MODEL.DEVICE = device
-    cfg.freeze()
-    return cfg
+    return read_config(folder, device=device)
 
 
 def choose_tiles(records: Sequence[dict], *, num_known: int, number: int) -> list[str]:
@@ -66,9 +59,7 @@ def ground_truth(record: dict) -> Boxes:
 @torch.no_grad()
 def detect(cfg: CfgNode, folder: str | Path, records: Sequence[dict], *, score_thresh: float) -> list[Boxes]:
     """Detections of the final weights in `folder` with scores of at least `score_thresh`, in tile pixels."""
-    model = build_model(cfg)
-    DetectionCheckpointer(model).load(str(Path(folder) / "model_final.pth"))
-    model.eval()
+    model = load_model(cfg, Path(folder) / "model_final.pth")
     batches = inference_batches(
         records,
         mapper_from_config(cfg, train=False, with_labels=False),

@@ -131,7 +131,7 @@ def _draw_cell(tile: Mapping, font: ImageFont.FreeTypeFont) -> Image.Image:
     few = len(tile["boxes"]) <= 12  # names would hide a crowded tile
     for (x, y, w, h), name, known in zip(tile["boxes"], tile["labels"], tile["known"]):
         box = [x * scale, y * scale, (x + w) * scale, (y + h) * scale]
-        _draw_box(draw, box, known)
+        draw_box(draw, box, colour=KNOWN_COLOUR if known else UNKNOWN_COLOUR, dashed=not known)
         if few:
             place = (max(2, min(box[0], size[0] - small.getlength(name) - 3)), max(2, box[1] - 15))
             draw.text(place, name, font=small, fill="white", stroke_width=1, stroke_fill="black")
@@ -144,26 +144,30 @@ def _draw_cell(tile: Mapping, font: ImageFont.FreeTypeFont) -> Image.Image:
     return cell
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], known: bool) -> None:
+def draw_box(
+    draw: ImageDraw.ImageDraw, box: Sequence[float], *, colour: tuple[int, int, int], dashed: bool
+) -> None:
+    """Draw the outline of a box (x0, y0, x1, y1) on a black rim."""
     x0, y0, x1, y1 = box
     corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     lines = []
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1]):
         length = max(abs(bx - ax), abs(by - ay), 1e-6)
-        dash, step = (length, length) if known else (DASH, 2 * DASH)
+        dash, step = (DASH, 2 * DASH) if dashed else (length, length)
         for start in np.arange(0, length, step):
             a, b = start / length, min(start + dash, length) / length
             lines.append([ax + (bx - ax) * a, ay + (by - ay) * a, ax + (bx - ax) * b, ay + (by - ay) * b])
     for line in lines:
         draw.line(line, fill=RIM, width=4)
     for line in lines:
-        draw.line(line, fill=KNOWN_COLOUR if known else UNKNOWN_COLOUR, width=2)
+        draw.line(line, fill=colour, width=2)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> None:
     x = MARGIN
     for known, text in ((True, "known class (solid)"), (False, "unknown class (dashed)")):
-        _draw_box(draw, [x, MARGIN, x + 36, MARGIN + 16], known)
+        colour = KNOWN_COLOUR if known else UNKNOWN_COLOUR
+        draw_box(draw, [x, MARGIN, x + 36, MARGIN + 16], colour=colour, dashed=not known)
         draw.text((x + 46, MARGIN), text, font=font, fill="black")
         x += 220
 

@@ -1,0 +1,145 @@
+"""Detections of images, each nucleus with its uncertainty and a flag for "looks unknown"."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ..core.errors import ConfigError
+from ..data.mapper import mapper_from_config
+from ..modeling.prototypes import PrototypeBranch
+from ..scoring.forward import inference_batches
+from ..strategies.box_match import best_match
+from .images import WindowMapper, window_records
+from .load import Detector
+from .seams import merge_windows
+
+Table = dict[str, np.ndarray]
+UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
+UNKNOWN_RULES = ("proto", "label", "both")
+MIN_IOU = 0.5
+
+
+def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None, str]:
+    """(the rule that this detector can follow, a sentence that says so).
+
+    Without an auxiliary detector the rule is None. "proto" and "both" need both prototypes; without them the label of
+    the auxiliary decides. Raises ConfigError for a rule that does not exist.
+    """
+    if wanted not in UNKNOWN_RULES:
+        raise ConfigError(f"unknown rule {wanted!r}: choose one of {', '.join(UNKNOWN_RULES)}")
+    if detector.auxiliary is None:
+        return None, "this run has no auxiliary detector: no flag looks_unknown"
+    branches = [m for m in detector.auxiliary.modules() if isinstance(m, PrototypeBranch)]
+    if wanted == "label" or (branches and bool(branches[0].initialised.all())):
+        texts = {
+            "proto": "nearer to the unknown prototype",
+            "label": "labelled unknown by the auxiliary detector",
+            "both": "nearer to the unknown prototype and labelled unknown",
+        }
+        return wanted, f"looks_unknown: {texts[wanted]}"
+    lack = (
+        "has no prototypes" if not branches else "never saw a nucleus of each kind, so a prototype is missing"
+    )
+    return "label", f"looks_unknown: by the label of the auxiliary detector, which {lack}"
+
+
+def looks_unknown(boxes: np.ndarray, auxiliary: Mapping[str, np.ndarray], *, rule: str) -> np.ndarray:
+    """(n,) 1 unknown, 0 known, NaN where the auxiliary detector found no nucleus at IoU 0.5 or more.
+
+    Args:
+        boxes: (n, 4) xyxy of the target's detections.
+        auxiliary: boxes (m, 4), labelled_unknown (m,) bool and, but for the rule "label", dist_known and dist_unknown
+            (m,), of the same image.
+        rule: "proto" D_unk < D_kno of the matching box (paper section 2.3 counts the others as known), "label", "both".
+    """
+    flags = np.full(len(boxes), np.nan)
+    if not len(boxes) or not len(auxiliary["boxes"]):
+        return flags
+    rows, overlap = best_match(boxes, auxiliary["boxes"])
+    unknown = np.asarray(auxiliary["labelled_unknown"], bool)
+    if rule != "label":
+        nearer = np.asarray(auxiliary["dist_unknown"]) < np.asarray(auxiliary["dist_known"])
+        unknown = nearer if rule == "proto" else nearer & unknown
+    matched = overlap >= MIN_IOU
+    flags[matched] = unknown[rows[matched]]
+    return flags
+
+
+@torch.no_grad()
+def detect(
+    detector: Detector,
+    records: Sequence[dict],
+    *,
+    score_thresh: float = 0.3,
+    rule: str | None = None,
+    tile: int = 0,
+    overlap: int = 0,
+    bound: float = float("inf"),
+    batch_size: int = 4,
+) -> list[Table]:
+    """The detections of each record, best score first.
+
+    Args:
+        detector: see `load_detector`.
+        records: see `deploy.images`.
+        score_thresh: lowest score; the detector's own threshold (MODEL.ROI_HEADS.SCORE_THRESH_TEST) holds as well.
+        rule: how looks_unknown is decided, see `unknown_rule`; None leaves the column out.
+        tile, overlap, bound: images with a longer side than `bound` are cut into windows of `tile` pixels that share
+            `overlap`; 0 cuts none.
+        batch_size: cost only.
+
+    Returns:
+        For each record: boxes (n, 4) xyxy in pixels of the image, scores and classes (n,), cls_uncertainty and
+        loc_tightness (n,) where the heads give them, and looks_unknown.
+
+    Raises:
+        DataError: an image is missing, damaged or of another size.
+    """
+    cut = window_records(records, tile=tile, overlap=overlap, bound=bound)
+    if len(cut) > len(records):
+        logging.getLogger(__name__).info("%d images in %d windows of %d pixels", len(records), len(cut), tile)
+    mapper = WindowMapper(mapper_from_config(detector.cfg, train=False, with_labels=False))
+    batches = inference_batches(
+        cut,
+        mapper,
+        batch_size=batch_size,
+        size_divisibility=detector.target.backbone.size_divisibility,
+        title="prediction",
+    )
+    found: dict[str, dict[tuple, Table]] = {record["image_key"]: {} for record in records}
+    for batch in batches:
+        tables = [_table(output["instances"], UNCERTAINTY_FIELDS) for output in detector.target(batch)]
+        others = detector.auxiliary(batch) if rule else [None] * len(batch)
+        for item, table, other in zip(batch, tables, others):
+            kept = table["scores"] >= score_thresh
+            table = {name: values[kept] for name, values in table.items()}
+            if rule:
+                unknown_class = detector.auxiliary.roi_heads.num_classes - 1
+                auxiliary = _table(other["instances"], PrototypeBranch.field_names)
+                auxiliary["labelled_unknown"] = auxiliary["classes"] == unknown_class
+                table["looks_unknown"] = looks_unknown(table["boxes"], auxiliary, rule=rule)
+            found[item["image_key"]][item["window"]] = table
+    results = []
+    for record in records:
+        parts = found[record["image_key"]]
+        order = sorted(parts)
+        if len(order) == 1:
+            results.append(parts[order[0]])
+        else:
+            size = record["width"], record["height"]
+            results.append(merge_windows([parts[w] for w in order], order, size=size))
+    return results
+
+
+def _table(instances, fields: Sequence[str]) -> Table:
+    columns = {
+        "boxes": instances.pred_boxes.tensor,
+        "scores": instances.scores,
+        "classes": instances.pred_classes,
+        **{name: instances.get(name) for name in fields if instances.has(name)},
+    }
+    return {name: values.cpu().numpy() for name, values in columns.items()}

@@ -1,0 +1,50 @@
+"""Detections as GeoJSON that QuPath opens (0.3 or later: drop the file on the image, or File > Import objects)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# Apart for any colour vision and on pink and violet stain (after Okabe and Ito).
+CLASS_COLOURS = (
+    (86, 180, 233),
+    (240, 228, 66),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (255, 255, 255),
+)
+
+
+def colour_of(class_index: int) -> tuple[int, int, int]:
+    """RGB of a class, the same in every output."""
+    return CLASS_COLOURS[class_index % len(CLASS_COLOURS)]
+
+
+def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict:
+    """A FeatureCollection with a rectangle for each detection, in pixels.
+
+    table: boxes (n, 4) xyxy, scores, classes (n,) and any further (n,) columns, which become measurements of the same
+    name. A value that is not finite (looks_unknown of a nucleus that the auxiliary detector did not find) is left out.
+    """
+    columns = [name for name in table if name not in ("boxes", "classes", "scores")]
+    features = []
+    for row, (box, label) in enumerate(zip(table["boxes"].tolist(), table["classes"].tolist())):
+        x0, y0, x1, y1 = (round(value, 2) for value in box)
+        values = {"score": table["scores"][row], **{name: table[name][row] for name in columns}}
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]],
+                },
+                "properties": {
+                    "objectType": "detection",
+                    "classification": {"name": classes[label], "color": list(colour_of(label))},
+                    "measurements": {k: round(float(v), 6) for k, v in values.items() if np.isfinite(v)},
+                },
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}

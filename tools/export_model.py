@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Take the target detector out of a run: a plain Detectron2 checkpoint and config, and TorchScript."""
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
+# Detectron2 on a recent torch warns of what its users cannot mend.
+warnings.filterwarnings("ignore", message=".*(torch.jit.script|indexing argument)")
+
+from osal_detectron2.core.errors import OSALError  # noqa: E402
+
+EPILOG = """example:
+  python tools/export_model.py output/quickstart --out exported --torchscript
+
+Writes model.pth and config.yaml, which Detectron2 loads without this package if the backbone is one of its own,
+metadata.json (classes, input format, mean and std), and with --torchscript model.ts, which needs torch and torchvision
+only. Reads the run and changes nothing there."""
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "run",
+        metavar="RUN_OR_CHECKPOINT",
+        help="OUTPUT_DIR of a run, or a .pth file in it (its last round: default)",
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write")
+    parser.add_argument("--torchscript", action="store_true", help="write model.ts as well")
+    parser.add_argument("--device", default="cpu", help="device of model.ts and of config.yaml (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_arguments(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    try:
+        from osal_detectron2.deploy.export import export_detector
+        from osal_detectron2.deploy.load import load_detector
+        from osal_detectron2.deploy.predict import refuse_inside
+
+        detector = load_detector(args.run, device=args.device)
+        refuse_inside(Path(args.out), [detector.folder])
+        metadata = export_detector(detector, args.out, torchscript=args.torchscript)
+    except OSALError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{args.out}: {', '.join(sorted(metadata['sha256']))}, metadata.json; {len(metadata['classes'])} classes"
+    )
+    if "config.yaml" not in metadata["sha256"]:
+        print(
+            "notice: OSAL.EVIDENCE.MODE edl has scores that plain Detectron2 cannot compute: model.ts alone was written"
+        )
+    elif metadata["needs"]:
+        print(
+            f"notice: the backbone {detector.cfg.MODEL.BACKBONE.NAME} is not Detectron2's own, so config.yaml needs "
+            f"{', '.join(metadata['needs'])} to be imported and its config keys added (docs/predict.md)"
+            + ("" if args.torchscript else "; --torchscript writes a model that needs neither")
+        )
+    else:
+        print("stock Detectron2 loads it: MODEL.WEIGHTS is model.pth, relative to the folder where it is run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
