@@ -1,19 +1,13 @@
 """Selection strategies: numpy, scikit-learn where it is used, never torch. Importing this package registers all."""
 
-from . import (  # noqa: F401  (registration)
-    cald,
-    coreset,
-    count_all,
-    laal,
-    lfosa,
-    ll4al,
-    openal,
-    osal_nd,
-    osal_nd_plus,
-    random,
-    uncertainty,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .base import Pass, QueryContext, Selection, Strategy, available, check_selection, get_strategy, register
+
+# A strategy is one file of this folder; nothing else has to name it.
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "Pass",

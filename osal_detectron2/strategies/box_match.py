@@ -1,4 +1,4 @@
-"""Detections of a tile and of its views: posteriors, and which box is which (methods sections 3.4 and 3.6)."""
+"""Which box of one set of detections is which of another (methods sections 3.4 and 3.6)."""
 
 from collections.abc import Mapping
 
@@ -13,18 +13,6 @@ def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float
         name: np.asarray(values) if name == "reference" else np.asarray(values)[kept]
         for name, values in detections.items()
     }
-
-
-def posteriors(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits (B, K + 1), the background last; float64."""
-    logits = np.asarray(logits, dtype=np.float64)
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
-
-
-def confidence(posterior: np.ndarray) -> np.ndarray:
-    """Pmax (B,): the largest posterior of a class that is not the background."""
-    return posterior[:, :-1].max(axis=1)
 
 
 def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

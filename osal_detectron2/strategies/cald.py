@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
-from .box_match import acquisition_set, best_match, confidence, posteriors
+from .box_match import acquisition_set, best_match
+from .posteriors import confidence, softmax
 
 
 def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -52,12 +53,6 @@ def best_scores(classes: np.ndarray, scores: np.ndarray, num_classes: int) -> np
     best = np.zeros(num_classes)
     np.maximum.at(best, np.asarray(classes, dtype=int), scores)
     return best
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    """Of a vector (K,)."""
-    raised = np.exp(values - values.max())
-    return raised / raised.sum()
 
 
 @register
@@ -130,7 +125,7 @@ class CALD(Strategy):
             clean[key] = acquisition_set(table[key], score_thresh=self.target_score_thresh)
             rows = spread(clean[key]["scores"], self.max_ref)
             boxes[key] = clean[key]["boxes"][rows]
-            posterior[key] = posteriors(clean[key]["logits"][rows])
+            posterior[key] = softmax(clean[key]["logits"][rows])
             seen[key] = self._best_scores(clean[key])
         total = dict.fromkeys(context.pool, 0.0)
         for view in self.views:
@@ -140,7 +135,7 @@ class CALD(Strategy):
                 seen[key] = seen[key] + self._best_scores(found)
                 if len(boxes[key]) and len(found["boxes"]):
                     rows, iou = best_match(found["reference"], found["boxes"])
-                    m = agreement(iou, posterior[key], posteriors(found["logits"])[rows])
+                    m = agreement(iou, posterior[key], softmax(found["logits"])[rows])
                     total[key] += consistency(m, beta=self.beta) / len(self.views)
         scores = {
             "n_detected": {k: float(len(clean[k]["scores"])) for k in context.pool},

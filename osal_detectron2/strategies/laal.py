@@ -10,7 +10,8 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
-from .box_match import acquisition_set, best_match, confidence, posteriors
+from .box_match import acquisition_set, best_match
+from .posteriors import confidence, softmax
 
 MODES = ("ls_c", "lt_c", "three_in_one")
 
@@ -22,7 +23,7 @@ def tightness_score(tightness: np.ndarray, pmax: np.ndarray) -> float:
 
     Args:
         tightness: IoU (B,) of box and proposal.
-        pmax: (B,), see `box_match.confidence`.
+        pmax: (B,), see `posteriors.confidence`.
     """
     if not len(pmax):
         return 0.0
@@ -98,7 +99,7 @@ class LAAL(Strategy):
         fields = self.needs["target"] if self.mode != "ls_c" else ("logits",)
         table = yield Pass(over=context.pool, fields=fields)
         clean = {k: acquisition_set(table[k], score_thresh=self.target_score_thresh) for k in context.pool}
-        pmax = {k: confidence(posteriors(clean[k]["logits"])) for k in context.pool}
+        pmax = {k: confidence(softmax(clean[k]["logits"])) for k in context.pool}
         scores["n_detected"] = {k: float(len(p)) for k, p in pmax.items()}
         scores["class_uncertainty"] = {
             k: float((1 - p).max(initial=0.0)) if len(p) else 1.0 for k, p in pmax.items()

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 from .base import Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .prototype_count import count_known
-from .target_uncertainty import tile_uncertainty
+from .tile_means import mean_looseness, mean_vacuity
 
 _PROTOTYPE_FIELDS = ("dist_known", "dist_unknown")
 _UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
@@ -46,11 +46,12 @@ class OSALND(Strategy):
                 candidates = self.cut(candidates, context)
         if self.use_ci or self.use_li:
             table = yield Pass(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
-            both = {k: tile_uncertainty(table[k], score_thresh=self.target_score_thresh) for k in candidates}
-            scores["ci"] = {k: ci for k, (ci, _) in both.items()}
-            scores["li"] = {k: li for k, (_, li) in both.items()}
+            threshold = self.target_score_thresh
+            scores["ci"] = {k: mean_vacuity(table[k], score_thresh=threshold) for k in candidates}
+            scores["li"] = {k: mean_looseness(table[k], score_thresh=threshold) for k in candidates}
             scores["score"] = {
-                k: (ci if self.use_ci else 1.0) * (li if self.use_li else 1.0) for k, (ci, li) in both.items()
+                k: (scores["ci"][k] if self.use_ci else 1.0) * (scores["li"][k] if self.use_li else 1.0)
+                for k in candidates
             }
             ranked = context.rank(candidates, scores["score"])
         else:

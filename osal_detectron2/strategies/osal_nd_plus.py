@@ -13,6 +13,9 @@ import numpy as np
 from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
 from .base import Table as Tables
+from .box_match import best_match
+from .coreset import k_center_greedy, nearest_distance
+from .posteriors import entropy, softmax
 
 INFORMATION = ("entropy", "evidence", "count")
 _BACKGROUND = -1
@@ -84,39 +87,29 @@ class OSALNDPlus(Strategy):
             return kept.astype(np.float64)
         if self.information == "entropy":
             posterior = softmax(detections["logits"])
-            entropy = -(posterior * np.log(np.maximum(posterior, 1e-12))).sum(axis=1)
-            return kept * entropy / np.log(max(posterior.shape[1], 2))
+            return kept * entropy(posterior) / np.log(posterior.shape[1])
         return (
             kept * detections["cls_uncertainty"] * (1.0 - np.asarray(detections["loc_tightness"], np.float64))
         )
 
     @staticmethod
     def _diverse(context, ranked, labelled, images, information) -> tuple[dict[str, float], list[str]]:
-        def features(keys):
-            return np.stack([np.asarray(images[k]["image_feature"], dtype=np.float64) for k in keys])
-
-        pool = features(ranked)
-        centres = features(labelled) if labelled else pool.mean(axis=0, keepdims=True)
-        novelty = np.min([np.linalg.norm(pool - c, axis=1) for c in centres], axis=0)
-        scale = max(novelty.max(), 1e-12)
+        points, centres = (
+            np.array([images[k]["image_feature"] for k in keys]) for keys in (ranked, labelled)
+        )
+        centres = centres if labelled else points.mean(axis=0, keepdims=True)
         gain = np.array([information[k] for k in ranked])
+        # Both factors relative to their largest value; rounded as in `context.rank`, whose order breaks the ties.
         gain = gain / max(gain.max(), 1e-12)
-        chosen: dict[str, float] = {}
-        left = np.ones(len(ranked), dtype=bool)
-        for _ in range(context.size):
-            # Rounded as in `QueryContext.rank`, whose order breaks the ties.
-            best = int(np.argmax(np.where(left, np.round(gain * novelty / scale, 5), -1.0)))
-            chosen[ranked[best]] = float(novelty[best])
-            left[best] = False
-            novelty = np.minimum(novelty, np.linalg.norm(pool - pool[best], axis=1))
-        return chosen, list(chosen)
+        scale = max(nearest_distance(points, centres).max(), 1e-12)
 
+        def choose(distance: np.ndarray) -> int:
+            worth = gain * distance.clip(min=0) / scale
+            return int(np.argmax(np.where(distance < 0, -1.0, worth.round(5))))
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Row-wise probabilities of (B, C) logits."""
-    logits = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+        chosen, novelty = k_center_greedy(points, centres, size=context.size, choose=choose)
+        order = [ranked[i] for i in chosen]
+        return dict(zip(order, novelty)), order
 
 
 def looks_known(boxes: np.ndarray, auxiliary: Tables, *, min_iou: float = 0.5) -> np.ndarray:
@@ -130,17 +123,5 @@ def looks_known(boxes: np.ndarray, auxiliary: Tables, *, min_iou: float = 0.5) -
     """
     if not len(boxes) or not len(auxiliary["boxes"]):
         return np.zeros(len(boxes))
-    overlap = pairwise_iou(np.asarray(boxes, np.float64), np.asarray(auxiliary["boxes"], np.float64))
-    best = overlap.argmax(axis=1)
-    known = softmax(auxiliary["logits"])[:, 0]
-    return np.where(overlap[np.arange(len(boxes)), best] >= min_iou, known[best], 0.0)
-
-
-def pairwise_iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """IoU (A, B) of xyxy boxes (A, 4) and (B, 4); 0 for empty ones."""
-    corner = np.maximum(one[:, None, :2], two[None, :, :2])
-    sizes = np.clip(np.minimum(one[:, None, 2:], two[None, :, 2:]) - corner, 0.0, None)
-    common = sizes.prod(axis=2)
-    area = [np.clip(b[:, 2:] - b[:, :2], 0.0, None).prod(axis=1) for b in (one, two)]
-    union = area[0][:, None] + area[1][None, :] - common
-    return np.where(union > 0, common / np.where(union > 0, union, 1.0), 0.0)
+    rows, overlap = best_match(boxes, auxiliary["boxes"])
+    return np.where(overlap >= min_iou, softmax(auxiliary["logits"])[rows, 0], 0.0)

@@ -1,23 +1,27 @@
-"""Means over the detections of a tile that need one field of any open-set head (methods sections 2.7 and 3.9)."""
+"""Means over the detections of a tile (paper Eqs. 5 and 6; methods sections 2.5, 2.7 and 3.9)."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from .posteriors import entropy, softmax
+
+
+def mean_vacuity(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
+    """CI (Eq. 5): mean of cls_uncertainty (B,) over detections at or above `score_thresh`; 0 without any."""
+    return _mean(detections, detections["cls_uncertainty"], score_thresh)
+
 
 def mean_looseness(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
-    """LI (paper Eq. 6): mean of 1 - loc_tightness (B,) over detections at or above `score_thresh`; 0 without any."""
-    kept = np.asarray(detections["scores"], dtype=np.float64) >= score_thresh
-    tightness = np.asarray(detections["loc_tightness"], dtype=np.float64)[kept]
-    return float(1.0 - tightness.mean()) if kept.any() else 0.0
+    """LI (Eq. 6): mean of 1 - loc_tightness (B,) over the same detections; 0 without any (section 6 row 20)."""
+    return _mean(detections, 1.0 - np.asarray(detections["loc_tightness"], dtype=np.float64), score_thresh)
 
 
 def mean_entropy(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
     """Mean entropy, in nats, of softmax(logits (B, K + 1)) over the same detections; 0 without any."""
+    return _mean(detections, entropy(softmax(detections["logits"])), score_thresh)
+
+
+def _mean(detections: Mapping[str, np.ndarray], values: np.ndarray, score_thresh: float) -> float:
     kept = np.asarray(detections["scores"], dtype=np.float64) >= score_thresh
-    if not kept.any():
-        return 0.0
-    logits = np.asarray(detections["logits"], dtype=np.float64)[kept]
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return float(-(np.exp(log_p) * log_p).sum(axis=1).mean())
+    return float(np.asarray(values, dtype=np.float64)[kept].mean()) if kept.any() else 0.0

@@ -10,16 +10,10 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .posteriors import confidence, entropy, softmax
 
 MODES = ("entropy", "least_confidence", "margin")
 AGGREGATIONS = {"mean": np.mean, "max": np.max, "sum": np.sum}
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Posteriors (B, K + 1) in float64 of logits (B, K + 1), background last."""
-    logits = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def box_uncertainty(posteriors: np.ndarray, *, mode: str) -> np.ndarray:
@@ -31,9 +25,9 @@ def box_uncertainty(posteriors: np.ndarray, *, mode: str) -> np.ndarray:
     """
     p = np.asarray(posteriors, dtype=np.float64)
     if mode == "entropy":
-        return -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
+        return entropy(p)
     if mode == "least_confidence":
-        return 1.0 - p[:, :-1].max(axis=1)
+        return 1.0 - confidence(p)
     if mode == "margin":
         second, first = np.sort(p, axis=1)[:, -2:].T
         return 1.0 - (first - second)

@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, check_selection
-from osal_detectron2.strategies.box_match import best_match, confidence
+from osal_detectron2.strategies.box_match import best_match
 from osal_detectron2.strategies.cald import (
     CALD,
     agreement,
     best_scores,
     consistency,
     divergence,
-    softmax,
     spread,
 )
+from osal_detectron2.strategies.posteriors import confidence, softmax
 
 P, Q = np.array([0.7, 0.2, 0.05, 0.05]), np.array([0.4, 0.4, 0.1, 0.1])
 VIEWS = ("hflip", "cutout:2,0.05,0.2,0.1,0.4", "downscale:0.8", "rotate:5")

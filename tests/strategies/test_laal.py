@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
-from osal_detectron2.strategies.box_match import best_match, confidence, pairwise_iou, posteriors
+from osal_detectron2.strategies.box_match import best_match, pairwise_iou
 from osal_detectron2.strategies.laal import LAAL, mean_ranks, stability, tightness_score
+from osal_detectron2.strategies.posteriors import confidence, softmax
 
 SIGMAS = (8, 16, 24, 32, 40, 48)
 
@@ -94,9 +95,9 @@ def test_iou_is_the_plain_formula_of_methods_section_8():
 
 
 def test_the_background_is_no_class_to_be_sure_of():
-    posterior = posteriors(np.log([[0.2, 0.1, 0.7], [0.5, 0.25, 0.25]]))
+    posterior = softmax(np.log([[0.2, 0.1, 0.7], [0.5, 0.25, 0.25]]))
     assert confidence(posterior) == pytest.approx([0.2, 0.5])
-    assert posteriors(np.array([[1e4, 0.0, 0.0]])) == pytest.approx(np.array([[1, 0, 0]]))
+    assert softmax(np.array([[1e4, 0.0, 0.0]])) == pytest.approx(np.array([[1, 0, 0]]))
 
 
 # ---- passes ------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
-from osal_detectron2.strategies.uncertainty import MODES, Uncertainty, box_uncertainty, softmax, tile_score
+from osal_detectron2.strategies.posteriors import softmax
+from osal_detectron2.strategies.uncertainty import MODES, Uncertainty, box_uncertainty, tile_score
 
 
 @pytest.mark.parametrize(
