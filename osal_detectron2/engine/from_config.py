@@ -21,6 +21,7 @@ from ..core.errors import ConfigError, LedgerError
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
+from ..modeling.meta_arch import check_architecture
 from ..strategies import Strategy, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
@@ -164,6 +165,7 @@ def check_machine(
 
 def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
     """Choose the detectors that the strategy needs, in place."""
+    check_architecture(cfg)  # before the strategy's choice hides it
     if strategy.overrides:
         cfg.merge_from_list([word for pair in strategy.overrides.items() for word in pair])
     if (
