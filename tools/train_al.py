@@ -11,7 +11,7 @@ osal_detectron2.engine.ActiveLearningTrainer, which you may as well use from a s
 
 import sys
 import warnings
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
@@ -21,24 +21,13 @@ warnings.filterwarnings("ignore", message=".*(torch.jit.script|indexing argument
 from osal_detectron2 import add_osal_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
 
 # isort: split
-from torch.multiprocessing import ProcessExitedException  # noqa: E402
-
-from osal_detectron2.core.errors import ConfigError, DataError, OSALError  # noqa: E402
-from osal_detectron2.core.lock import RunLock  # noqa: E402
-from osal_detectron2.core.store import clean_temporary  # noqa: E402
+from osal_detectron2.core.errors import ConfigError  # noqa: E402
 
 
 def parse_arguments(argv=None):
-    from detectron2.engine import default_argument_parser
+    from osal_detectron2.engine.command_line import argument_parser
 
-    parser = default_argument_parser(epilog=__doc__)
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what the next round would query, why, and what it would cost; train and write nothing",
-    )
-    parser.set_defaults(dist_url="auto")
-    return parser.parse_args(argv)
+    return argument_parser(__doc__).parse_args(argv)
 
 
 def build_config(args):
@@ -66,76 +55,18 @@ def build_config(args):
     return cfg
 
 
-def main(args) -> None:
-    """Runs in every process."""
-    from detectron2.utils import comm
-
-    from osal_detectron2.dist import leave
-    from osal_detectron2.engine import AwaitingLabels
-
-    try:
-        train(args)
-        comm.synchronize()  # a rank that leaves early would cut off one that still waits for a message
-    except AwaitingLabels as stop:
-        if comm.is_main_process():
-            print(stop.message)
-        comm.synchronize()
-    except OSALError as error:
-        # Errors that a data loader's worker met carry its traceback in front.
-        # Every process finds the same fault in a config; only data may be bad in one process alone.
-        if comm.is_main_process() or (isinstance(error, DataError) and getattr(error, "on_rank_0", True)):
-            print(f"error: {str(error).rsplit('Error: ', 1)[-1].strip()}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except FloatingPointError as error:
-        advice = "lower SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS, in a new OUTPUT_DIR"
-        print(f"error: the training diverged ({str(error).splitlines()[0]}): {advice}", file=sys.stderr)
-        raise SystemExit(1) from None
-    finally:
-        leave()
-
-
-def train(args) -> None:
-    from detectron2.utils import comm
-
-    from osal_detectron2.engine import ActiveLearningTrainer, log_banner, preview_next_round, setup_logs
-    from osal_detectron2.evaluation.report import describe_run
+def prepare(args):
+    """OUTPUT_DIR and what makes the trainer, in every process."""
+    from osal_detectron2.engine import ActiveLearningTrainer
 
     cfg = build_config(args)
-    if args.dry_run or args.eval_only:
-        trainer = ActiveLearningTrainer(cfg, resume=True, read_only=True)
-        trainer.load_weights(resume=args.resume or args.dry_run)
-        if args.dry_run:
-            preview_next_round(trainer)
-        else:
-            trainer.evaluate_only()
-        return
-    with RunLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
-        if comm.is_main_process():
-            clean_temporary(cfg.OUTPUT_DIR)
-        trainer = ActiveLearningTrainer(cfg, resume=args.resume)
-        setup_logs(trainer)
-        trainer.resume_or_load(resume=args.resume)
-        log_banner(trainer)
-        trainer.train()
-        if comm.is_main_process():
-            print(f"\n{describe_run(cfg.OUTPUT_DIR)}")
+    return cfg.OUTPUT_DIR, partial(ActiveLearningTrainer, cfg)
 
 
 def run(argv=None) -> None:
-    from detectron2.engine import launch
+    from osal_detectron2.engine.command_line import run
 
-    args = parse_arguments(argv)
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as stopped:  # a child has printed its error already
-        raise SystemExit(stopped.exit_code or 1) from None
+    run(parse_arguments(argv), prepare)
 
 
 if __name__ == "__main__":

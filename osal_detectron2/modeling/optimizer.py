@@ -5,16 +5,35 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from torch import nn
 
 
-def build_optimizer_params(cfg, model: nn.Module) -> list[dict]:
-    """Detectron2's parameter groups; prototypes at BASE_LR * PROTOTYPE.LR_FACTOR, without weight decay."""
-    base_lr = cfg.SOLVER.BASE_LR
+def osal_optimizer_params(
+    model: nn.Module,
+    *,
+    base_lr: float,
+    prototype_lr_factor: float = 25.0,
+    weight_decay_norm: float | None = None,
+    bias_lr_factor: float | None = 1.0,
+    weight_decay_bias: float | None = None,
+) -> list[dict]:
+    """`get_default_optimizer_params`, but prototypes at base_lr * prototype_lr_factor and without weight decay."""
     return get_default_optimizer_params(
         model,
         base_lr=base_lr,
+        weight_decay_norm=weight_decay_norm,
+        bias_lr_factor=bias_lr_factor,
+        weight_decay_bias=weight_decay_bias,
+        overrides={"prototypes": {"lr": base_lr * prototype_lr_factor, "weight_decay": 0.0}},
+    )
+
+
+def build_optimizer_params(cfg, model: nn.Module) -> list[dict]:
+    """The groups of `osal_optimizer_params` as cfg.SOLVER and OSAL.PROTOTYPE.LR_FACTOR say."""
+    return osal_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        prototype_lr_factor=cfg.OSAL.PROTOTYPE.LR_FACTOR,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        overrides={"prototypes": {"lr": base_lr * cfg.OSAL.PROTOTYPE.LR_FACTOR, "weight_decay": 0.0}},
     )
 
 
