@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from pathlib import Path
@@ -172,7 +173,7 @@ def trace(detector: nn.Module, *, channels: int = 3) -> tuple[torch.jit.ScriptMo
     It takes one image (channels, H, W) of any size and returns a dict: boxes (n, 4), scores, classes, and the fields
     that its heads add, all before any resizing back. It works on the device that it was traced on.
     """
-    model = _Traceable(detector).eval()
+    model = _Traceable(copy.deepcopy(detector)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     image = 255 * torch.rand(channels, 128, 160, generator=generator).to(detector.device)
     fields = list(model(image))
