@@ -28,13 +28,14 @@ def nuclei(tmp_path_factory):
 @pytest.fixture(scope="session")
 def real_run(nuclei, tmp_path_factory):
     """The OUTPUT_DIR of a finished OSAL-ND run of two rounds."""
-    from miniature import TINY, train
+    from miniature import TINY, command
 
     folder = tmp_path_factory.mktemp("deploy")
     config = folder / "tiny.yaml"
     config.write_text(TINY.format(root=ROOT, data=nuclei))
     options = ("OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.BUDGET.INIT_TILES", 3, "OSAL.BUDGET.QUERY_TILES", 2)
-    assert train(config, "OUTPUT_DIR", folder / "run", *options) == 0
+    done = command(config, "OUTPUT_DIR", folder / "run", *options)  # a process of its own: it logs to the run
+    assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
