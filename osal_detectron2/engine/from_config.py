@@ -25,7 +25,7 @@ from ..modeling.meta_arch import check_architecture
 from ..strategies import Strategy, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
-_FREE_KEYS = (
+FREE_KEYS = (
     "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "SEED", "DATALOADER.", "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.EVAL_PERIOD", "DATASETS.", "OSAL.DATA.TRAIN_", "OSAL.DATA.TEST_",
     "OSAL.DATA.CACHE_IMAGES", "OSAL.SCORING.BATCH_SIZE", "OSAL.EVAL.GALLERY_TILES", "OSAL.ORACLE.SECONDS_",
@@ -182,7 +182,7 @@ def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
 
 def matching_config(cfg: CfgNode) -> dict:
     """Flat {key: value} of everything that a resumed run must not change."""
-    return matching_keys(cfg, free=_FREE_KEYS)
+    return matching_keys(cfg, free=FREE_KEYS)
 
 
 def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:
