@@ -20,9 +20,10 @@ WITHOUT_ROI_HEADS = (DenseDetector, ProposalNetwork, SemanticSegmentor)
 
 
 def check_architecture(cfg) -> None:
-    """Raise ConfigError if the detector of `cfg` has no ROI heads: RetinaNet, FCOS, a proposal or a semantic network.
+    """Raise ConfigError if the rounds of a run cannot train the detector of `cfg`.
 
-    All that a strategy reads of a detector, and the number of classes that a run sets, belongs to ROI heads.
+    All that a strategy reads of a detector, and the number of classes that a run sets, belongs to ROI heads: RetinaNet,
+    FCOS, a proposal or a semantic network have none. And a run knows the boxes of nuclei only, no masks or keypoints.
     """
     name = cfg.MODEL.META_ARCHITECTURE
     architecture = META_ARCH_REGISTRY.get(name)
@@ -35,6 +36,12 @@ def check_architecture(cfg) -> None:
             f"MODEL.{what} has no ROI heads, which strategies read and rounds configure; start from a Faster, Mask, "
             "Cascade or Keypoint R-CNN config, e.g. configs/Base-OSAL-R50-FPN.yaml"
         )
+    for key in ("MASK_ON", "KEYPOINT_ON"):
+        if cfg.MODEL[key]:
+            raise ConfigError(
+                f"MODEL.{key} is True, but tools/train_al.py trains on boxes; set it to False, or train with a "
+                "mapper of your own and an ActiveLearningHook"
+            )
 
 
 def auxiliary_view(instances: Instances, num_known: int, classes: str = "known_unknown") -> Instances:

@@ -1,13 +1,15 @@
 """The model zoo's own configs with nothing but the ROI heads exchanged, made small enough for a CPU."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
-from detectron2.modeling import build_model
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads, build_model
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 
@@ -15,7 +17,7 @@ from osal_detectron2 import add_osal_config
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.engine.from_config import apply_strategy
 from osal_detectron2.modeling.meta_arch import check_architecture
-from osal_detectron2.modeling.roi_heads import box_predictors
+from osal_detectron2.modeling.roi_heads import EvidentialROIHeads, box_predictors
 from osal_detectron2.scoring.pool import check_needs
 from osal_detectron2.strategies import get_strategy
 
@@ -165,6 +167,42 @@ def test_evidential_heads_train_and_detect_as_the_plain_ones_masks_and_keypoints
         assert torch.equal(*(v.tensor if isinstance(v, Boxes) else v for v in both)), field
 
 
+class HeadsOfAProject(StandardROIHeads):
+    """Somebody's ROI heads, with a loss of their own."""
+
+    def _forward_mask(self, features, instances):
+        return {"loss_of_the_project": features["p2"].sum() * 0} if self.training else instances
+
+
+def test_ours_mix_with_the_heads_of_a_project():
+    class MixedROIHeads(EvidentialROIHeads, HeadsOfAProject):
+        pass
+
+    cfg = zoo_cfg(ZOO["faster_fpn"])
+    if "MixedROIHeads" not in ROI_HEADS_REGISTRY:
+        ROI_HEADS_REGISTRY.register(MixedROIHeads)
+    cfg.MODEL.ROI_HEADS.NAME = "MixedROIHeads"
+    model = build_model(cfg).train()
+    with EventStorage():
+        assert "loss_of_the_project" in model([make_tile(2, 0)])
+    with torch.no_grad():
+        found = model.eval()([make_tile(2, 0)])[0]["instances"]
+    assert len(found) == len(found.cls_uncertainty) == len(found.loc_tightness) > 5
+
+
+def test_the_page_on_plugging_in_a_head_runs_as_it_is_written(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[2] / "docs/plug_in_head.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["found"].has("cls_uncertainty") and "MixedROIHeads" not in page
+    table = set(re.findall(r"`(\w+ROIHeads)`", page)) - {"MyROIHeads", "MyEvidentialROIHeads"}
+    assert table >= set(OURS.values()) and all(name in ROI_HEADS_REGISTRY for name in table)
+
+
 @pytest.mark.parametrize("name", ["faster_fpn", "mask_c4", "cascade_mask"])
 def test_checkpoints_go_both_ways_with_only_the_branches_reported(name, tmp_path):
     cfg = zoo_cfg(ZOO[name])
@@ -184,8 +222,14 @@ def test_checkpoints_go_both_ways_with_only_the_branches_reported(name, tmp_path
 
 
 @pytest.mark.parametrize("path", ZOO.values(), ids=ZOO)
-def test_zoo_detectors_with_roi_heads_pass(path):
-    check_architecture(zoo_cfg(path))
+def test_zoo_detectors_with_roi_heads_can_be_trained_in_rounds_on_their_boxes(path):
+    cfg = zoo_cfg(path)
+    for key in ("MASK_ON", "KEYPOINT_ON"):
+        if cfg.MODEL[key]:
+            with pytest.raises(ConfigError, match=f"MODEL.{key} is True.*trains on boxes; set it to False"):
+                check_architecture(cfg)
+            cfg.MODEL[key] = False
+    check_architecture(cfg)
 
 
 @pytest.mark.parametrize("strategy", ["random", "osal_nd", "lfosa"])
