@@ -32,7 +32,7 @@ _NO_CV2 = (
 def require_detectron2():
     """Import Detectron2, without OpenCV where that lacks a system library (libGL on a server).
 
-    Raises ImportError, whose message says what to install and how, when Detectron2 or torch is missing.
+    Raises ImportError, whose message says what to install and how, when Detectron2 or torch is missing or too old.
     """
     if "detectron2" not in sys.modules and "DETECTRON2_DISABLE_CV2" not in os.environ:
         try:
@@ -49,6 +49,9 @@ def require_detectron2():
         if package not in ("detectron2", "torch", "torchvision"):
             raise
         raise ImportError(_NO_DETECTRON2.format(package=package, error=error)) from error
+    from osal_detectron2.compat import check_detectron2
+
+    check_detectron2()
 
 
 def __getattr__(name):
@@ -63,4 +66,5 @@ def __getattr__(name):
 
 
 if "detectron2" in sys.modules:
+    require_detectron2()
     import osal_detectron2.registration  # noqa: F401

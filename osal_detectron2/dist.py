@@ -11,6 +11,8 @@ from typing import Any
 import torch.distributed as dist
 from detectron2.utils import comm
 
+from .compat import forget_local_group
+
 
 @functools.lru_cache(maxsize=1)
 def _patient_group():
@@ -25,7 +27,7 @@ def leave() -> None:
     """
     if dist.is_available() and dist.is_initialized():
         _patient_group.cache_clear()
-        comm._LOCAL_PROCESS_GROUP = None  # a group's threads end when the last reference to it goes
+        forget_local_group()  # a group's threads end when the last reference to it goes
         dist.destroy_process_group()
         gc.collect()
 
