@@ -23,6 +23,7 @@ from ..data.mapper import TileMapper
 from ..data.round_loader import seeded
 from ..dist import on_main
 from ..modeling.meta_arch import OSALRCNN
+from ..modeling.roi_heads import box_predictors
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, matching_keys
 from .round_trainer import RoundTrainer
@@ -66,7 +67,7 @@ _ARGUMENTS = {
 _SHOWN = {
     "MODEL.META_ARCHITECTURE": lambda model: type(model).__name__,
     "OSAL.AUXILIARY.CLASSES": lambda model: model.auxiliary_classes,
-    "OSAL.AUXILIARY.TEMPERATURE": lambda model: model.auxiliary.roi_heads.box_predictor.temperature,
+    "OSAL.AUXILIARY.TEMPERATURE": lambda model: box_predictors(model.auxiliary.roi_heads)[0].temperature,
 }
 
 

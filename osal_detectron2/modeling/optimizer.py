@@ -1,5 +1,7 @@
 """Detectron2's SGD, with prototypes in a parameter group of their own (methods section 2.4 c)."""
 
+from collections.abc import Mapping
+
 import torch
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
@@ -13,15 +15,17 @@ def osal_optimizer_params(
     weight_decay_norm: float | None = None,
     bias_lr_factor: float | None = 1.0,
     weight_decay_bias: float | None = None,
+    overrides: Mapping[str, Mapping] | None = None,
 ) -> list[dict]:
     """`get_default_optimizer_params`, but prototypes at base_lr * prototype_lr_factor and without weight decay."""
+    prototypes = {"lr": base_lr * prototype_lr_factor, "weight_decay": 0.0}
     return get_default_optimizer_params(
         model,
         base_lr=base_lr,
         weight_decay_norm=weight_decay_norm,
         bias_lr_factor=bias_lr_factor,
         weight_decay_bias=weight_decay_bias,
-        overrides={"prototypes": {"lr": base_lr * prototype_lr_factor, "weight_decay": 0.0}},
+        overrides={**(overrides or {}), "prototypes": prototypes},
     )
 
 
