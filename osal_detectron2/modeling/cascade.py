@@ -8,7 +8,7 @@ Row i means the same region in every stage of inference, so one index aligns eve
                    are taken there too, over the regions that this stage's matcher calls foreground
     loc_tightness  against the RPN's proposal, not the last stage's. It then means what Eq. 6 says and what it means in
                    other heads: how far the detector had to move the region. The last stage's proposal was regressed
-                   twice already, so its overlap with the final box is near 1 whether the nucleus was easy or not
+                   twice already and lies closer, so the same nucleus would score otherwise than without a cascade
 """
 
 import torch
