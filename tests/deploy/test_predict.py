@@ -293,3 +293,22 @@ def test_a_large_image_and_an_unknown_tile_ask_for_the_tile(stock_runs, tmp_path
     assert run_tool(*words, "--tile", 300, "--formats", "coco") == 0
     detections = json.loads((tmp_path / "out/detections.json").read_text())
     assert all("looks_unknown" not in d for d in detections)
+
+
+def test_the_flag_is_that_of_the_auxiliary_detector(real_run, nuclei):
+    from torchvision.ops import box_iou
+
+    detector, records = load_detector(real_run), records_of_folder(nuclei / "rgb")
+    decided = 0
+    for record, table in zip(records, detect(detector, records, score_thresh=0.0, rule="proto")):
+        image = torch.as_tensor(np.array(Image.open(record["file_name"]).convert("RGB"))).permute(2, 0, 1)
+        with torch.no_grad():
+            (output,) = detector.auxiliary([{"image": image}])
+        other = output["instances"]
+        overlaps, rows = box_iou(torch.as_tensor(table["boxes"]), other.pred_boxes.tensor).max(dim=1)
+        nearer = other.dist_unknown[rows] < other.dist_known[rows]
+        expected = torch.where(overlaps >= 0.5, nearer.float(), torch.nan)
+        sure = (overlaps - 0.5).abs() > 1e-3
+        assert table["looks_unknown"][sure] == pytest.approx(expected[sure].numpy(), nan_ok=True)
+        decided += int((overlaps >= 0.5).sum())
+    assert decided > 5
