@@ -1,7 +1,9 @@
 """The rounds inside a Detectron2 trainer."""
 
+from .checkpoint import AtomicCheckpointer
 from .hooks import ActiveLearningHook
 from .people import AwaitingLabels
+from .plain_loop import batches_of_rounds
 from .preview import preview_next_round
 from .round_steps import RoundSteps
 from .round_trainer import RoundTrainer, log_banner, setup_logs
@@ -11,10 +13,12 @@ from .trainer import ActiveLearningTrainer
 __all__ = [
     "ActiveLearningHook",
     "ActiveLearningTrainer",
+    "AtomicCheckpointer",
     "AwaitingLabels",
     "RoundSteps",
     "RoundTrainer",
     "Session",
+    "batches_of_rounds",
     "log_banner",
     "preview_next_round",
     "setup_logs",

@@ -63,11 +63,13 @@ class AtomicCheckpointer(OpenSetCheckpointer):
     def save_round(self, path: str, *, recipe: Mapping, train_seconds: float) -> None:
         """Write the detector of the round that just ended, and the state of its trainer but for the momentum.
 
-        `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/round_0.py.
+        `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/round_0.py. Where
+        the checkpointer has no trainer, as in a loop that is written out, no other run can start from the file.
         """
-        trainer = self.checkpointables["trainer"].state_dict()
-        trainer.get("_trainer", trainer)["optimizer"]["state"] = {}  # every round starts with none
-        content = {"model": self.model.state_dict(), "trainer": trainer}
+        content = {"model": self.model.state_dict()}
+        if "trainer" in self.checkpointables:
+            trainer = content["trainer"] = self.checkpointables["trainer"].state_dict()
+            trainer.get("_trainer", trainer)["optimizer"]["state"] = {}  # every round starts with none
         _save({**content, "recipe": json.dumps(dict(recipe)), "train_seconds": train_seconds}, path)
 
     def load_round(self, path: str, *, check: Callable[[str], None]) -> float:
