@@ -21,10 +21,49 @@ def run(config, folder, *options):
     return read_curve(folder)
 
 
+# The cost table of docs/strategies.md: forward passes of one query in units of U pool tiles, L labelled tiles and the
+# 2N candidates.
+TARGET, AUXILIARY = "target", "auxiliary"
+REFIT = {"auxiliary ground truth": "L"}
+COST = {
+    "random": {},
+    "uncertainty": {TARGET: "U"},
+    "coreset": {"target backbone": "U + L"},
+    "laal": {TARGET: "7 * U"},
+    "ll4al": {"target backbone": "U"},
+    "cald": {TARGET: "5 * U"},
+    "lfosa": {TARGET: "U", AUXILIARY: "U"},
+    "openal": {TARGET: "U", "target ground truth": "L"},
+    "osal_nd": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
+    "osal_nd_wo_ci": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
+    "osal_nd_wo_li": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
+    "utss": {TARGET: "U"},
+    "pcss": {AUXILIARY: "U", **REFIT},
+    "pcss_by_label": {AUXILIARY: "U", **REFIT},
+    "random_from_candidates": {AUXILIARY: "U", **REFIT},
+    "count_all": {AUXILIARY: "U"},
+    "osal_nd_plus": {TARGET: "U", AUXILIARY: "U", "target backbone": "U + L"},
+}
+
+
+def cost(folder, name):
+    """The row of the table in tiles, for the query of round 0."""
+    total = len(json.loads((folder / "run.json").read_text())["pool"])
+    sizes = {"L": 4, "N": 4, "U": total - 4}
+    return {kind: eval(tiles, {}, sizes) for kind, tiles in COST[name].items()}
+
+
 @pytest.mark.parametrize("name", [n for n in available() if n != REFERENCE_STRATEGY])
-def test_every_strategy_runs_from_the_same_config(tiny_config, tmp_path, name):
+def test_every_strategy_runs_from_the_same_config_at_its_cost(tiny_config, tmp_path, name):
     rows = run(tiny_config, tmp_path, "OSAL.STRATEGY", name)
     assert [row["labelled_tiles"] for row in rows] == [4, 8]
+    passes = json.loads((tmp_path / "rounds/000/timing.json").read_text()).get("passes", {})
+    assert passes == cost(tmp_path, name)
+
+
+def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
+    passes = json.loads((reference / "rounds/000/timing.json").read_text())["passes"]
+    assert passes == cost(reference, REFERENCE_STRATEGY)
 
 
 @pytest.mark.parametrize(
