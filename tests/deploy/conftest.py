@@ -55,7 +55,7 @@ def stock_cfg(architecture: str = "OSALRCNN"):
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 8
     cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
     cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
-    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 50
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 60  # after NMS a different number of proposals in each picture
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16, 32]]
     cfg.MODEL.ROI_HEADS.NAME = "EvidentialRes5ROIHeads"
     cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeRes5ROIHeads"
@@ -111,7 +111,10 @@ def stock_runs(tmp_path_factory):
         "osal_fpn": fpn(stock_cfg()),
         "plain_fpn": fpn(stock_cfg("GeneralizedRCNN")),
         "loss_prediction": fpn(stock_cfg("LossPredictionRCNN")),
+        "cascade": fpn(stock_cfg("GeneralizedRCNN")),
     }
+    cfgs["cascade"].MODEL.ROI_HEADS.NAME = "EvidentialCascadeROIHeads"
+    cfgs["cascade"].MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
     cfgs["osal_c4"].OSAL.EVIDENCE.MODE = "branch"  # weights that plain Detectron2 has no place for
     cfgs["osal_c4"].OSAL.DATA.UNKNOWN_POLICY = "ignore"  # a proposal generator of ours
     return {name: save_run(cfg, folder / name) for name, cfg in cfgs.items()}

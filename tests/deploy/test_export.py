@@ -129,7 +129,8 @@ def test_torchscript_finds_the_same_without_detectron2(
 def test_the_checkpoint_and_config_hold_nothing_of_ours(exported, stock_runs):
     import yaml
 
-    for name, roi_heads in (("osal_c4", "Res5ROIHeads"), ("loss_prediction", "StandardROIHeads")):
+    heads = {"osal_c4": "Res5ROIHeads", "loss_prediction": "StandardROIHeads", "cascade": "CascadeROIHeads"}
+    for name, roi_heads in heads.items():
         keys = torch.load(exported / name / "model.pth", weights_only=True)["model"].keys()
         assert not [
             k for k in keys if k.startswith(("target.", "auxiliary.", "loss_prediction.")) or "branch" in k
