@@ -4,6 +4,7 @@ Model, optimizer and augmentations are objects of the config. `osal` holds the k
 for those that say how a model is built: these are arguments of the model.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -179,6 +180,10 @@ def _can_show(model: torch.nn.Module, key: str) -> bool:
 def plain(value):
     """A value of a lazy config as JSON can hold it: objects by name, ShapeSpecs and partials by their content."""
     if isinstance(value, Mapping):
+        if isinstance(
+            name := value.get("_target_"), str
+        ):  # a saved config has names, and not always the same
+            value = {**value, "_target_": locate(name) or name}
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
@@ -253,8 +258,11 @@ class LazyActiveLearningTrainer(RoundTrainer):
         )
 
     def config_text(self) -> str:
-        """The config as YAML; LazyConfig.load reads it where every object in it has a name."""
-        return OmegaConf.to_yaml(OmegaConf.create(plain(OmegaConf.to_container(self.lazy_cfg, resolve=True))))
+        """The config as YAML that `load_config` reads again, as Detectron2 saves it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "config.yaml"
+            LazyConfig.save(self.lazy_cfg, str(path))
+            return path.read_text()
 
 
 def flat_config(cfg: DictConfig, settings: CfgNode, *, two_detectors: bool) -> dict:

@@ -1,17 +1,21 @@
 """A LazyConfig gives the run that a YAML config gives: the same bytes, resumed or not, and errors as clear."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 from miniature import ROOT, record
 
+from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.core.verify import verify
 from osal_detectron2.engine.lazy import flat_config, load_config, osal_settings
+from osal_detectron2.scoring.pool import check_needs
+from osal_detectron2.strategies import get_strategy
 
 SHIPPED = sorted((ROOT / "configs" / "lazy").glob("*.py"))
 
@@ -157,6 +161,14 @@ def test_an_interrupted_lazy_run_goes_on_as_if_it_had_not_been(lazy_run, lazy_co
     assert record(folder) == record(lazy_run)
 
 
+def test_the_config_that_a_run_saves_is_that_of_the_run(lazy_run, capsys):
+    """So that the command to resume can name it, whatever became of the Python file."""
+    before = record(lazy_run)
+    assert train(lazy_run / "config.yaml", flags=("--resume",)) == 0
+    assert record(lazy_run) == before
+    assert "mAP50" in capsys.readouterr().out
+
+
 def test_resume_with_another_value_names_the_key(lazy_run, lazy_config, reference, capsys):
     words = (f"train.output_dir={lazy_run}", f"train.init_checkpoint={reference / 'initial_weights.pth'}")
     assert train(lazy_config, *words, "optimizer.lr=0.5", flags=("--resume",)) == 1
@@ -244,10 +256,24 @@ def test_every_shipped_config_runs_in_miniature(tiny, tmp_path, name, backbone):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_the_run_of_a_shipped_config_can_be_resumed_from_its_text(path):
-    """All that run.json compares is JSON without addresses of objects, which would differ in the next process."""
+def test_a_shipped_config_is_the_same_once_it_was_saved(path, tmp_path):
+    """What run.json compares is JSON without addresses of objects, and a saved config says the same."""
     cfg = load_config(str(path), ["train.device=cpu"])
     flat = flat_config(cfg, osal_settings(cfg), two_detectors=True)
-    assert "0x" not in json.dumps(flat) and flat["OSAL.STRATEGY"] == "osal_nd"
+    assert " object at 0x" not in json.dumps(flat) and flat["OSAL.STRATEGY"] == "osal_nd"
     assert flat["model.target.roi_heads.num_classes"] == 3
     assert instantiate(cfg.dataloader.train_augmentations)
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    again = load_config(str(tmp_path / "config.yaml"))
+    assert flat_config(again, osal_settings(again), two_detectors=True) == flat
+
+
+def test_the_example_of_the_docs_gives_the_zoo_s_model_our_head():
+    page = (ROOT / "docs" / "lazy_config.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    names = {}
+    exec(compile(block, "lazy_config.md", "exec"), names)
+    model = instantiate(names["model"])
+    check_needs(get_strategy("utss"), model)
+    with pytest.raises(ConfigError, match="auxiliary"):
+        check_needs(get_strategy("osal_nd"), model)
