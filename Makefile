@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2
 KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo test test-slow lint format bundle clean
+.PHONY: help setup data demo test test-slow matrix lint format bundle clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,6 +33,9 @@ test: setup ## all tests but the slow ones and those for a GPU (ARGS="-k name" c
 
 test-slow: setup ## the tests that take minutes
 	@$(PYTEST) -m "slow and not gpu" $(ARGS)
+
+matrix: setup ## smoke tests with other versions, see docs/versions.md (ARGS="--combination numpy=1.26.4")
+	@$(VENV_PYTHON) tools/version_matrix.py $(ARGS)
 
 lint: setup ## ruff's rules and format
 	@$(VENV_PYTHON) -m ruff check .
