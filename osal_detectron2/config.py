@@ -136,7 +136,7 @@ def add_osal_config(cfg: CN) -> None:
     # False leaves out stage two, which prefers tiles of other classes than the labelled ones.
     cfg.OSAL.CALD.MUTUAL = True
 
-    # Our own rule osal_nd_plus; docs/models.md says what each part is good for.
+    # Our own rule osal_nd_plus; docs/strategies.md says what each part is for.
     cfg.OSAL.PLUS = CN()
     # Information of one nucleus: "entropy" of the posterior, "evidence" Un * (1 - tightness), "count" 1.
     cfg.OSAL.PLUS.INFORMATION = "entropy"

@@ -1,6 +1,6 @@
 """OSAL-ND+: what each tile teaches about nuclei that look known, and that the others do not teach as well.
 
-Where it departs from OSAL-ND (docs/models.md; each part can be switched off, see the keys of OSAL.PLUS):
+Where it departs from OSAL-ND (each part can be switched off by a key of OSAL.PLUS):
   purity as an expectation   a nucleus counts with the auxiliary classifier's probability of being known, not with
                              the yes or no of two prototypes;
   information as a sum       a tile is worth the sum of its nuclei's uncertainties. A mean, as in Eqs. 5 and 6,
