@@ -38,7 +38,9 @@ def run_status(folder: str | Path) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
         lines.append(f"awaited   labels for round {batch.round}: {counts} (whole batch: {batch.hours:.1f} h)")
         lines.append(f"          read {batch.query / 'README.txt'}")
-    return "\n".join([*lines, *_next_command(ledger.folder, finished, batch)])
+    return "\n".join(
+        [*lines, *_next_command(ledger.folder, finished, batch, lazy="train.amp.enabled" in header["config"])]
+    )
 
 
 def _rounds(last: None | str | int) -> int:
@@ -50,11 +52,12 @@ def _running(last: None | str | int) -> int:
     return 0 if following == INIT else following
 
 
-def _next_command(folder: Path, finished: bool, batch) -> list[str]:
+def _next_command(folder: Path, finished: bool, batch, *, lazy: bool) -> list[str]:
     run = shlex.quote(str(folder))
     if finished:
         return [f"next      python tools/al.py verify {run}"]
     if batch is not None and not batch.complete:
         return [f"next      python tools/al.py import {run} YOUR_FILE"]
     config = shlex.quote(str(folder / "config.yaml")) if (folder / "config.yaml").is_file() else "YOUR_CONFIG"
-    return [f"next      python tools/train_al.py --config-file {config} --resume OUTPUT_DIR {run}"]
+    tool, where = ("lazy_train_al", f"train.output_dir={run}") if lazy else ("train_al", f"OUTPUT_DIR {run}")
+    return [f"next      python tools/{tool}.py --config-file {config} --resume {where}"]

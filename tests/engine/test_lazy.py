@@ -14,6 +14,7 @@ from miniature import ROOT, record
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.core.verify import verify
 from osal_detectron2.engine.lazy import flat_config, load_config, osal_settings
+from osal_detectron2.oracles.status import run_status
 from osal_detectron2.scoring.pool import check_needs
 from osal_detectron2.strategies import get_strategy
 
@@ -167,6 +168,31 @@ def test_the_config_that_a_run_saves_is_that_of_the_run(lazy_run, capsys):
     assert train(lazy_run / "config.yaml", flags=("--resume",)) == 0
     assert record(lazy_run) == before
     assert "mAP50" in capsys.readouterr().out
+
+
+def test_a_lazy_run_starts_from_the_round_0_of_another_strategy(
+    lazy_run, lazy_config, reference, tmp_path, capsys
+):
+    start = f"train.init_checkpoint={reference / 'initial_weights.pth'}"
+    donor, adopted = tmp_path / "donor", tmp_path / "adopted"
+    keep = ("osal.STRATEGY=count_all", "osal.SCHEDULE.KEEP_ROUNDS=[0]")
+    assert train(lazy_config, f"train.output_dir={donor}", start, *keep) == 0
+    given = f"osal.SCHEDULE.ROUND_0={donor / 'round_0.pth'}"
+    assert train(lazy_config, f"train.output_dir={adopted}", start, given) == 0
+    assert record(adopted) == record(lazy_run)
+    words = (f"train.output_dir={tmp_path / 'other'}", start, given, "optimizer.lr=0.02")
+    assert train(lazy_config, *words) == 1
+    assert "optimizer.lr: 0.01 -> 0.02" in capsys.readouterr().err
+
+
+def test_people_label_for_a_lazy_run_and_are_told_how_to_go_on(lazy_config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = (f"train.output_dir={folder}", "osal.ORACLE.NAME=human")
+    assert train(lazy_config, *words) == 0
+    assert "awaiting labels for 4 tiles of round init" in capsys.readouterr().out
+    shutil.rmtree(folder / "rounds/init/query")  # as before the batch was asked for
+    command = f"tools/lazy_train_al.py --config-file {folder}/config.yaml --resume train.output_dir={folder}"
+    assert command in run_status(folder)
 
 
 def test_resume_with_another_value_names_the_key(lazy_run, lazy_config, reference, capsys):
