@@ -55,7 +55,7 @@ def main(argv=None) -> int:
     )
     if "config.yaml" not in metadata["sha256"]:
         print(
-            "notice: OSAL.EVIDENCE.MODE edl has scores that plain Detectron2 cannot compute: model.ts alone was written"
+            "notice: plain Detectron2 cannot have this detector, so model.ts alone was written (docs/predict.md)"
         )
     elif metadata["needs"]:
         print(

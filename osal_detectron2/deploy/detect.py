@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from ..core.errors import ConfigError
-from ..data.mapper import mapper_from_config
 from ..modeling.prototypes import PrototypeBranch
 from ..scoring.forward import inference_batches
 from ..strategies.box_match import best_match
@@ -102,7 +101,7 @@ def detect(
     cut = window_records(records, tile=tile, overlap=overlap, bound=bound)
     if len(cut) > len(records):
         logging.getLogger(__name__).info("%d images in %d windows of %d pixels", len(records), len(cut), tile)
-    mapper = WindowMapper(mapper_from_config(detector.cfg, train=False, with_labels=False))
+    mapper = WindowMapper(detector.mapper)
     batches = inference_batches(
         cut,
         mapper,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from torch import nn
 from .. import __version__
 from ..core.errors import ConfigError
 from ..core.store import sha256_bytes, sha256_file, write_bytes, write_json
+from ..data.mapper import TileMapper
 from ..modeling.fast_rcnn import EvidentialOutputLayers
+from ..modeling.roi_heads import box_predictors
 from .load import CONFIG, EXPORTED, METADATA, Detector
 from .training_tile import training_tile
 
@@ -34,9 +37,10 @@ def export_detector(detector: Detector, out: str | Path, *, torchscript: bool = 
     metadata["needs"] lists the packages besides Detectron2 without which the config cannot be built: none, unless the
     backbone comes from one. model.ts needs torch and torchvision only.
 
-    Raises ConfigError for a classifier that plain Detectron2 lacks, if model.ts is not asked for; OutputError.
+    Raises ConfigError for what plain Detectron2 cannot have, if model.ts is not asked for (see `plain_detector`);
+    OutputError.
     """
-    out = Path(out)
+    out, target = Path(out), detector.target
     files = {}
     needs: list[str] = []
     try:
@@ -49,26 +53,25 @@ def export_detector(detector: Detector, out: str | Path, *, torchscript: bool = 
         torch.save({"model": plain.state_dict()}, buffer)
         files = {EXPORTED: buffer.getvalue(), CONFIG: cfg.dump().encode()}
     if torchscript:
-        script, fields = trace(detector.target, channels=3)
+        script, fields = trace(target)
         buffer = io.BytesIO()
         torch.jit.save(script, buffer)
         files[TORCHSCRIPT] = buffer.getvalue()
-    source = detector.cfg
+    predictor = box_predictors(target.roi_heads)[-1]
     metadata = {
         "schema": SCHEMA,
         "classes": list(detector.classes),
         "input": {
-            "format": source.INPUT.FORMAT,
+            "format": detector.mapper.image_format,
             "range": [0, 255],
-            "min_size_test": source.INPUT.MIN_SIZE_TEST,
-            "max_size_test": source.INPUT.MAX_SIZE_TEST,
+            "resize": _resize(detector.mapper),
             "training_tile": training_tile(detector),
         },
-        "pixel_mean": list(source.MODEL.PIXEL_MEAN),
-        "pixel_std": list(source.MODEL.PIXEL_STD),
-        "score_thresh": source.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
-        "nms_thresh": source.MODEL.ROI_HEADS.NMS_THRESH_TEST,
-        "detections_per_image": source.TEST.DETECTIONS_PER_IMAGE,
+        "pixel_mean": [round(v, 4) for v in target.pixel_mean.flatten().tolist()],
+        "pixel_std": [round(v, 4) for v in target.pixel_std.flatten().tolist()],
+        "score_thresh": predictor.test_score_thresh,
+        "nms_thresh": predictor.test_nms_thresh,
+        "detections_per_image": predictor.test_topk_per_image,
         "needs": needs,
         "source": {"weights": detector.weights.name, "sha256": sha256_file(detector.weights)},
         "versions": {
@@ -81,11 +84,11 @@ def export_detector(detector: Detector, out: str | Path, *, torchscript: bool = 
     if torchscript:
         metadata["torchscript"] = {
             "file": TORCHSCRIPT,
-            "input": "float32 (3, H, W) in input.format and input.range, resized as input says; normalised inside",
+            "input": "float32 (3, H, W) in input.format and input.range, resized as input.resize says; not normalised",
             "output": fields,
             "boxes": "x0, y0, x1, y1 in pixels of the input",
             "imports": ["torch", "torchvision"],
-            "device": source.MODEL.DEVICE,
+            "device": str(target.device),
         }
     for name, content in files.items():
         write_bytes(out / name, content)
@@ -99,8 +102,13 @@ def plain_detector(detector: Detector) -> tuple[nn.Module, CfgNode, list[str]]:
     Each part of ours is replaced by the Detectron2 class that it extends. Without `needs` the config has the keys of
     stock Detectron2 only; with them it keeps what they added to MODEL. MODEL.WEIGHTS is model.pth, a relative path.
 
-    Raises ConfigError where the scores of the target are not those of a stock classifier.
+    Raises ConfigError where the scores of the target are not those of a stock classifier, and for a LazyConfig.
     """
+    if detector.cfg is None:
+        raise ConfigError(
+            "this run comes from a LazyConfig, whose model no YAML config describes; export with --torchscript, which "
+            "then writes model.ts alone"
+        )
     cfg, target = detector.cfg.clone(), detector.target
     if any(isinstance(module, EvidentialOutputLayers) for module in target.modules()):
         raise ConfigError(
@@ -134,6 +142,11 @@ def plain_detector(detector: Detector) -> tuple[nn.Module, CfgNode, list[str]]:
     return plain, cfg, needs
 
 
+def _resize(mapper: TileMapper) -> list[str]:
+    """What happens to an image before the model sees it, in Detectron2's words; [] nothing."""
+    return [str(augmentation) for augmentation in mapper.augmentations.augs]
+
+
 def _stock_name(part: nn.Module) -> str:
     """The registered name of `part`: of one of ours, that of the Detectron2 class that it extends."""
     kinds = (kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != _OURS)
@@ -157,7 +170,8 @@ class _Traceable(nn.Module):
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         # A number that `len` gives would become a constant of the trace.
-        with patch_builtin_len([f"{_OURS}.modeling.roi_heads"]):
+        ours = [name for name in sys.modules if name.startswith(f"{_OURS}.modeling.")]
+        with patch_builtin_len(ours):
             (instances,) = self.detector.inference([{"image": image}], do_postprocess=False)
         found = {"boxes": "pred_boxes", "scores": "scores", "classes": "pred_classes"}
         found |= {name: name for name in instances.get_fields() if name not in found.values()}

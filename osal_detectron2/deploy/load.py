@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode, get_cfg, instantiate
 from detectron2.modeling import build_model
 from torch import nn
 
 from .. import add_osal_config
 from ..core.errors import ConfigError, DataError
 from ..core.store import read_json
+from ..data.mapper import TileMapper, mapper_from_config
 from ..scoring.pool import detector_of
 
 CONFIG = "config.yaml"
@@ -25,14 +27,18 @@ METADATA = "metadata.json"
 class Detector:
     """A model in inference mode with what belongs to it.
 
-    model: as the run trained it. classes: names of the known classes, in the order of the detector's outputs.
+    model: as the run trained it. classes: names of the known classes, in the order of the detector's outputs. mapper:
+    reads and resizes images as in the run's evaluation. train_sets: the training JSON, or registered names, as the
+    config has them. cfg: None for a run from a LazyConfig.
     """
 
-    cfg: CfgNode
     model: nn.Module
     classes: tuple[str, ...]
+    mapper: TileMapper
     folder: Path
     weights: Path
+    train_sets: tuple[str, ...]
+    cfg: CfgNode | None
 
     @property
     def target(self) -> nn.Module:
@@ -58,9 +64,56 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     folder, weights = locate(path)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {device}: no GPU is usable here; choose cpu")
+    if _is_lazy(folder / CONFIG):
+        return _load_lazy(folder, weights, device=device)
     cfg = read_config(folder, device=device)
     model = load_model(cfg, weights)
-    return Detector(cfg, model, class_names(folder, cfg), folder, weights)
+    data = cfg.OSAL.DATA
+    return Detector(
+        model=model,
+        classes=class_names(folder, number=cfg.MODEL.ROI_HEADS.NUM_CLASSES, configured=data.KNOWN_CLASSES),
+        mapper=mapper_from_config(cfg, train=False, with_labels=False),
+        folder=folder,
+        weights=weights,
+        train_sets=(data.TRAIN_JSON,) if data.TRAIN_JSON else tuple(cfg.DATASETS.TRAIN),
+        cfg=cfg,
+    )
+
+
+def _is_lazy(path: Path) -> bool:
+    """Whether a config.yaml was written from a LazyConfig: `model:` instead of `MODEL:`."""
+    return any(line.startswith("model:") for line in path.read_text().splitlines())
+
+
+def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
+    from ..engine.lazy import load_config, osal_settings
+
+    cfg = load_config(str(folder / CONFIG))
+    settings, state = osal_settings(cfg), read_weights(weights)
+    node = cfg.model
+    if "target" in node and not any(name.startswith("target.") for name in state):
+        node = node.target  # a strategy without use for the auxiliary
+    try:
+        model = instantiate(node).to(device)
+        augmentations = list(instantiate(cfg.dataloader.test_augmentations))
+    except (
+        Exception
+    ) as error:  # a file that training started from may be gone, or any other fault of a constructor
+        raise ConfigError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
+    _fill(model, state, weights)
+    target, data = detector_of(model, "target"), settings.OSAL.DATA
+    sets = (data.TRAIN_JSON, cfg.dataloader.datasets.train)
+    return Detector(
+        model=model,
+        classes=class_names(folder, number=target.roi_heads.num_classes, configured=data.KNOWN_CLASSES),
+        mapper=TileMapper(
+            augmentations=augmentations, image_format=cfg.dataloader.image_format, with_labels=False
+        ),
+        folder=folder,
+        weights=weights,
+        train_sets=tuple(name for name in sets if name)[:1],
+        cfg=None,
+    )
 
 
 def locate(path: str | Path) -> tuple[Path, Path]:
@@ -114,12 +167,22 @@ def load_model(cfg: CfgNode, weights: str | Path) -> nn.Module:
         if isinstance(node, CfgNode) and "WEIGHTS" in node:
             node.WEIGHTS = ""
     model = build_model(cfg)
+    _fill(model, read_weights(weights), weights)
+    return model
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The model's part of a checkpoint. Raises DataError for a file that is none."""
     try:
-        content = torch.load(weights, map_location="cpu", weights_only=True)
-        state = content.get("model", content)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content.get("model", content)
     except (OSError, RuntimeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{weights}: is no checkpoint of PyTorch tensors ({first}); copy it again") from None
+        raise DataError(f"{path}: is no checkpoint of PyTorch tensors ({first}); copy it again") from None
+
+
+def _fill(model: nn.Module, state: dict, weights: str | Path) -> None:
+    """Load every weight, and go into inference mode."""
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except (RuntimeError, TypeError) as error:
@@ -128,21 +191,17 @@ def load_model(cfg: CfgNode, weights: str | Path) -> nn.Module:
         raise ConfigError(
             f"{weights}: lacks {len(missing)} weights of the model, e.g. {missing[0]}; it belongs to another {CONFIG}"
         )
-    return model.eval()
+    model.eval()
 
 
-def class_names(folder: str | Path, cfg: CfgNode) -> tuple[str, ...]:
-    """Names of the known classes: from the record of the run, an export's metadata, or the config.
+def class_names(folder: Path, *, number: int, configured: Sequence[str]) -> tuple[str, ...]:
+    """Names of the `number` known classes: from the record of the run, an export's metadata, or the config.
 
-    Raises DataError where none of them has the detector's number of classes.
+    Raises DataError where none of them has so many.
     """
-    number = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    sources = {
-        folder / "run.json": "known_classes",
-        folder / METADATA: "classes",
-    }
+    sources = {folder / "run.json": "known_classes", folder / METADATA: "classes"}
     names = [read_json(path).get(key) for path, key in sources.items() if path.is_file()]
-    for found in [*names, list(cfg.OSAL.DATA.KNOWN_CLASSES)]:
+    for found in [*names, configured]:
         if found and len(found) == number:
             return tuple(found)
     raise DataError(

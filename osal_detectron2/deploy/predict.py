@@ -13,6 +13,7 @@ from detectron2.data.detection_utils import read_image
 
 from ..core.errors import ConfigError, DataError
 from ..core.store import write_bytes, write_json
+from ..modeling.roi_heads import box_predictors
 from .detect import detect, unknown_rule
 from .geojson import feature_collection
 from .images import records_of_coco, records_of_folder
@@ -72,7 +73,7 @@ def predict(
     out = Path(out)
     refuse_inside(out, [detector.folder, images])
     logger = logging.getLogger(__name__)
-    own = detector.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
+    own = box_predictors(detector.target.roi_heads)[-1].test_score_thresh
     if score_thresh < own:
         logger.warning("the detector drops scores below %g (MODEL.ROI_HEADS.SCORE_THRESH_TEST)", own)
     rule, sentence = unknown_rule(detector, rule)

@@ -21,10 +21,9 @@ def training_tile(detector: Detector) -> int | None:
     exported = detector.folder / METADATA
     if exported.is_file():
         return read_json(exported).get("input", {}).get("training_tile")
-    path = detector.cfg.OSAL.DATA.TRAIN_JSON
-    if not path:
-        names = [n for n in detector.cfg.DATASETS.TRAIN if n in MetadataCatalog.list()]
-        path = MetadataCatalog.get(names[0]).get("json_file", "") if names else ""
+    path = next(iter(detector.train_sets), "")
+    if path in MetadataCatalog.list():
+        path = MetadataCatalog.get(path).get("json_file", "")
     if not path or not Path(path).is_file():
         return None
     try:

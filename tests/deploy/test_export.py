@@ -145,7 +145,7 @@ def test_the_checkpoint_and_config_hold_nothing_of_ours(exported, stock_runs):
 def test_metadata_says_what_the_input_is(exported):
     metadata = json.loads((exported / "osal_fpn" / "metadata.json").read_text())
     assert metadata["classes"] == ["tumor", "lymphocyte", "stromal"]
-    assert metadata["input"]["format"] == "RGB" and metadata["input"]["min_size_test"] == 0
+    assert metadata["input"]["format"] == "RGB" and metadata["input"]["resize"] == []
     assert metadata["pixel_mean"] == [103.53, 116.28, 123.675] and len(metadata["pixel_std"]) == 3
     assert {"cls_uncertainty", "loc_tightness"} <= set(metadata["torchscript"]["output"])
 
@@ -153,7 +153,9 @@ def test_metadata_says_what_the_input_is(exported):
 def test_a_traced_detector_may_find_nothing(stock_cfg, fpn, make_run, tmp_path):
     cfg = fpn(stock_cfg())
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.9999999
-    export_detector(load_detector(make_run(cfg)), tmp_path / "out", torchscript=True)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 77, 99
+    metadata = export_detector(load_detector(make_run(cfg)), tmp_path / "out", torchscript=True)
+    assert "77" in metadata["input"]["resize"][0] and "99" in metadata["input"]["resize"][0]
     found = torch.jit.load(tmp_path / "out" / "model.ts")(torch.zeros(3, 70, 90))
     assert found["boxes"].shape == (0, 4) and found["cls_uncertainty"].shape == (0,)
 
@@ -198,3 +200,37 @@ def test_the_run_is_left_alone(stock_runs, tmp_path, capsys):
     assert export_model.main([str(run), "--out", str(run / "exported")]) == 1
     assert "is only read" in capsys.readouterr().err
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+
+
+def test_a_run_from_a_lazy_config_predicts_and_goes_out_as_torchscript(nuclei, tmp_path, capsys):
+    from detectron2.config import LazyConfig, instantiate
+    from test_lazy import ROOT, SHUFFLENET, TINY
+
+    from osal_detectron2.engine.lazy import load_config
+
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    text = TINY.format(root=ROOT, data=nuclei, shipped="faster_rcnn_fpn", backbone=SHUFFLENET)
+    (tmp_path / "tiny.py").write_text(text)
+    cfg = load_config(str(tmp_path / "tiny.py"))
+    LazyConfig.save(cfg, str(run / "config.yaml"))
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).eval()
+    torch.save({"model": model.state_dict()}, run / "model_final.pth")
+    detector = load_detector(run)
+    assert detector.classes == ("tumor", "lymphocyte", "stromal") and detector.auxiliary is not None
+    picture = np.random.default_rng(1).integers(0, 256, size=(96, 96, 3), dtype=np.uint8)
+    image = torch.as_tensor(picture).permute(2, 0, 1).float()
+    with torch.no_grad():
+        (expected,) = model.target([{"image": image}])
+    assert ours(detector, picture)["boxes"] == pytest.approx(expected["instances"].pred_boxes.tensor.numpy())
+    assert export_model.main([str(run), "--out", str(out)]) == 1
+    assert "comes from a LazyConfig" in capsys.readouterr().err
+    assert export_model.main([str(run), "--out", str(out), "--torchscript"]) == 0
+    found = torch.jit.load(out / "model.ts")(image)
+    assert found["scores"].numpy() == pytest.approx(ours(detector, picture)["scores"], abs=1e-5)
+    # Strategies without use for the auxiliary train the target alone.
+    torch.save({"model": model.target.state_dict()}, run / "model_final.pth")
+    alone = load_detector(run)
+    assert alone.auxiliary is None
+    assert ours(alone, picture)["boxes"] == pytest.approx(ours(detector, picture)["boxes"])
