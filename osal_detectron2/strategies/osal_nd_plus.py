@@ -35,6 +35,9 @@ class OSALNDPlus(Strategy):
 
     name = "osal_nd_plus"
     node = "PLUS"
+    # The auxiliary as a plain detector of known and unknown: the prototype loss costs it detections
+    # (benchmarks/README.md), and nothing here reads a prototype.
+    overrides = {"OSAL.PROTOTYPE.ENABLED": False}
     needs = {"auxiliary": ("logits",), "target": ("logits", "cls_uncertainty", "loc_tightness")}
 
     def __init__(
