@@ -48,7 +48,7 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        "timm": ["timm>=1.0.9"],  # the backbones of docs/backbones.md
+        "timm": ["timm>=1.0.22"],  # the backbones of docs/backbones.md
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "timm"],
     },
 )

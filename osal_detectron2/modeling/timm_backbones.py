@@ -22,6 +22,8 @@ from .weights_file import check_fit, load_fitting, read_weights
 
 NORMS = ("BN", "frozen")
 VIT_STRIDE = 16
+# What timm calls the layers above the maps. Its own pruning leaves a norm there in some versions.
+CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
 PYRAMID_SCALES = (4.0, 2.0, 1.0, 0.5)  # of a map of stride 16: strides 4, 8, 16, 32
 # How timm's families are told to take images of any size; one that knows neither word takes them anyway.
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
@@ -85,6 +87,9 @@ class TimmBackbone(Backbone):
             }
         fit = load_fitting(network, read_weights(weights, key="MODEL.TIMM.WEIGHTS")) if weights else None
         self._indices = network.prune_intermediate_layers(indices, prune_norm=not self.plain)
+        for name in CLASSIFIERS:
+            if hasattr(network, name):
+                setattr(network, name, nn.Identity())
         if fit is not None:
             check_fit(network, fit, path=weights, key="MODEL.TIMM")
         if norm == "frozen":
