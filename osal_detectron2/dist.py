@@ -5,9 +5,11 @@ Detectron2's own groups time out after 30 minutes, which rank 0 can exceed while
 
 import functools
 import gc
+import os
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 
@@ -17,6 +19,22 @@ from .compat import forget_local_group
 @functools.lru_cache(maxsize=1)
 def _patient_group():
     return dist.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun (or a launcher with its environment variables) has started this process already."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def join() -> None:
+    """Join the processes that torchrun has started, as Detectron2's `launch` does for those that it starts itself."""
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group(backend="NCCL" if on_gpu else "GLOO", init_method="env://")
+    comm.create_local_process_group(local_size)
+    comm.synchronize()
 
 
 def leave() -> None:

@@ -12,7 +12,7 @@ from torch.multiprocessing import ProcessExitedException
 from ..core.errors import DataError, OSALError
 from ..core.lock import RunLock
 from ..core.store import clean_temporary
-from ..dist import leave
+from ..dist import join, leave, started_by_torchrun
 from ..evaluation.report import describe_run
 from .people import AwaitingLabels
 from .preview import preview_next_round
@@ -37,8 +37,12 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, prepare: Prepare) -> None:
     """Start the processes that `args` ask for and run in each of them. Raises SystemExit for anything but success.
 
-    `prepare` is a function of a module, since processes get it by name.
+    Under torchrun the processes are there already. `prepare` is a function of a module, since processes get it by name.
     """
+    if started_by_torchrun():
+        join()
+        main(args, prepare)
+        return
     try:
         launch(
             main,

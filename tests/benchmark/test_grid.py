@@ -94,4 +94,4 @@ def test_what_is_no_yaml_is_refused(tmp_path):
 def test_the_grids_of_the_repository_can_be_read(path):
     cells = read_grid(path).cells()
     assert len({cell.id for cell in cells}) == len(cells) > 0
-    assert {"random", "osal_nd", "full"} <= {cell.method for cell in cells}
+    assert {"random", "osal_nd"} <= {cell.method for cell in cells}
