@@ -30,3 +30,13 @@ def test_pcss_by_label_counts_heads_not_prototypes():
     by_prototype = answer(get_strategy("pcss")(), context(), tables).selected
     assert by_label == pool(30)[:-7:-1]
     assert by_prototype == pool(30)[:6]
+
+
+def test_an_auxiliary_that_finds_nothing_is_reported_with_the_remedy(caplog):
+    def nothing(key):
+        return {c: v[:0] for c, v in made_up("one", empty=0).items()}
+
+    answer(get_strategy("osal_nd")(), context())
+    assert "lottery" not in caplog.text
+    answer(get_strategy("osal_nd")(), context(), nothing)
+    assert "30 of 30" in caplog.text and "OSAL.PROTOTYPE.WEIGHT" in caplog.text
