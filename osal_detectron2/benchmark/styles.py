@@ -50,7 +50,7 @@ STYLES = {
     "cald": Style("CALD", BLUE, "X", SOLID),
     "lfosa": Style("LfOSA", GREEN, "<", SOLID),
     "openal": Style("OpenAL", BLACK, ">", DOUBLE_DOT),
-    "osal_nd_plus": Style("OSAL-ND+", BLUE, "*", SOLID, emphasis=True),
+    "osal_nd_plus": Style("OSAL-ND+", BLUE, "o", DASHED, emphasis=True),
     "osal_nd_wo_ci": Style("w/o CI", BLUE, "s", DASHED),
     "osal_nd_wo_li": Style("w/o LI", SKY, "^", DASHDOT),
     "utss": Style("UTSS", GREEN, "D", SOLID),

@@ -19,6 +19,7 @@ from .hooks import BOUNDARY, INITIAL_WEIGHTS
 from .round_0 import check_recipe
 from .session import Session
 
+FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
 _SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
 
 
@@ -85,6 +86,9 @@ class RoundTrainer(DefaultTrainer):
     def train(self) -> None:
         """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
         TrainerBase.train(self, self.start_iter, self.max_iter)
+        # A kill between Detectron2's last periodic checkpoint and its final one leaves no step to write the latter.
+        if comm.is_main_process() and not os.path.isfile(os.path.join(self.output_dir, f"{FINAL}.pth")):
+            self.checkpointer.save(FINAL, iteration=self.max_iter - 1)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As DefaultTrainer's; a run that is at its beginning then adopts OSAL.SCHEDULE.ROUND_0, if given."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -15,6 +16,19 @@ KILLS = 20
 
 def weights(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def test_a_kill_before_the_final_checkpoint_is_mended(tiny_config, reference, start, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    (folder / "model_final.pth").unlink()
+    last = max(folder.glob("model_*.pth"))
+    (folder / "last_checkpoint").write_text(last.name)
+    process = start(tiny_config, ["OUTPUT_DIR", folder], ("--resume",))
+    process.join()
+    assert process.exitcode == 0
+    mine, final = weights(folder), weights(reference)
+    assert all(torch.equal(mine[k], final[k]) for k in final)
 
 
 def test_twenty_random_kills_change_nothing(tiny_config, reference, start, tmp_path):
