@@ -16,8 +16,6 @@ over all the tiles, against the same two detectors called by hand, the plain two
 
 import argparse
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +36,7 @@ from detectron2.modeling import build_model  # noqa: E402
 from detectron2.solver import build_optimizer  # noqa: E402
 from detectron2.utils.events import EventStorage  # noqa: E402
 
+from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
 from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
 from osal_detectron2.data.mapper import mapper_from_config  # noqa: E402
@@ -257,9 +256,10 @@ def measure(args) -> dict:
         found = sides["scoring"](0)
         scoring = interleaved(sides, repeats=args.repeats, clock=clock)
 
+    gpu = torch.cuda.get_device_name() if cfg.MODEL.DEVICE.startswith("cuda") else None
     return {
-        "commit": commit(),
-        "hardware": hardware(cfg.MODEL.DEVICE),
+        "commit": commit(ROOT),
+        "hardware": hardware() | {"threads": torch.get_num_threads(), "gpu": gpu},
         "versions": parts.versions(),
         "config": {
             "file": args.config_file,
@@ -280,25 +280,6 @@ def measure(args) -> dict:
             for name, (quotient, _, aim) in RATIOS.items()
         },
     }
-
-
-def commit() -> str | None:
-    """The revision of the clone, with "-dirty" if files differ from it; None outside a clone."""
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def hardware(device: str) -> dict:
-    """What the ratios were measured on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
 def table(result: dict) -> str:

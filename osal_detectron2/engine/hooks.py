@@ -16,6 +16,7 @@ from ..dist import broadcast, on_main
 from ..scoring.pool import check_needs
 from .checkpoint import AtomicCheckpointer
 from .people import AwaitingLabels
+from .round_files import read_timing
 from .round_steps import RoundSteps
 
 BOUNDARY = "boundary"  # the checkpoint at the end of the latest round
@@ -89,7 +90,7 @@ class ActiveLearningHook(HookBase):
         if ended is None:
             return
         seconds = time.perf_counter() - self._round_begun
-        on_main(self.steps.record_seconds, ended, "train", seconds)
+        self.steps.add_seconds(ended, "train", seconds)
         self._same_buffers()
         self.keep_round(ended)
         self.checkpointer.save(BOUNDARY, iteration=self.trainer.iter)
@@ -139,7 +140,9 @@ class ActiveLearningHook(HookBase):
         path = os.path.join(self.checkpointer.save_dir, f"round_{ended}.pth")
         on_main(
             lambda: self.checkpointer.save_round(
-                path, recipe=recipe, train_seconds=self.steps.recorded(ended).get("train", 0.0)
+                path,
+                recipe=recipe,
+                train_seconds=read_timing(self.steps.ledger.round_dir(ended)).get("train", 0.0),
             )
         )
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..core.errors import ConfigError, OSALError
@@ -19,7 +18,7 @@ from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule
 from ..core.seeding import tie_hash
-from ..core.store import read_json, write_json, write_npz
+from ..core.store import write_json
 from ..dist import on_main
 from ..oracles.exchange import export_batch
 from ..scoring.pool import PoolScorer
@@ -27,6 +26,7 @@ from ..scoring.prototypes import refitted_prototypes
 from ..scoring.query import run_query
 from ..strategies import QueryContext, Selection, Strategy
 from .people import AwaitingLabels, pre_annotations, tile_scores
+from .round_files import add_seconds, read_if_there, record, write_scores, write_selection
 
 Round = int | str
 Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
@@ -150,7 +150,7 @@ class RoundSteps:
         """Select, label and commit the initial set, unless it is committed."""
         if on_main(lambda: self.ledger.is_committed("init")):
             return
-        if on_main(lambda: self._selection_of("init")) is None:
+        if on_main(lambda: self.ledger.selection("init")) is None:
             on_main(self._write_selection, "init", self.initial_selection())
         self.annotate("init", model=None)
         self.commit("init")
@@ -159,7 +159,7 @@ class RoundSteps:
     def evaluate(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
         """rounds/r/metrics.json: the target detector on the test set."""
         path = on_main(lambda: self.ledger.round_dir(round_index) / "metrics.json")
-        done = on_main(lambda: _read_if_there(path))
+        done = on_main(lambda: read_if_there(path))
         if done is not None:
             return done
         with self._timed(round_index, "evaluate"):
@@ -198,12 +198,13 @@ class RoundSteps:
 
     def query(self, round_index: int, model: torch.nn.Module) -> None:
         """rounds/r/scores.npz and selection.json."""
-        if on_main(lambda: self._selection_of(round_index)) is not None:
+        if on_main(lambda: self.ledger.selection(round_index)) is not None:
             return
         with self._timed(round_index, "query"):
             selection, passes = self._select(round_index, model)
-        on_main(lambda: self.record(round_index, passes=passes))
-        on_main(self._write_scores, round_index, selection)
+        folder = on_main(lambda: self.ledger.round_dir(round_index))
+        on_main(lambda: record(folder, passes=passes))
+        on_main(lambda: write_scores(folder, selection, pool=self.ledger.pool_keys()))
         on_main(self._write_selection, round_index, selection)
 
     def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
@@ -211,7 +212,7 @@ class RoundSteps:
         path = on_main(lambda: self.ledger.round_dir(round_index) / "labels.json")
         if on_main(path.is_file):
             return
-        keys = on_main(lambda: self._selection_of(round_index)["selected"])
+        keys = on_main(lambda: self.ledger.selection(round_index)["selected"])
         oracle = self.init_oracle if round_index == "init" else self.oracle
         if oracle is not None:
             on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
@@ -232,7 +233,7 @@ class RoundSteps:
             classes=list(self.class_names),
             predictions=drafts,
             tile_scores=tile_scores(self.ledger.round_dir(round_index) / "scores.npz", keys),
-            reasons=self._selection_of(round_index)["reasons"],
+            reasons=self.ledger.selection(round_index)["reasons"],
             seconds_per_nucleus=self.seconds_per_nucleus,
             seconds_per_tile=self.seconds_per_tile,
         )
@@ -248,7 +249,7 @@ class RoundSteps:
 
         def write() -> None:
             folder = self.ledger.round_dir(round_index)
-            selected = self._selection_of(round_index)["selected"]
+            selected = self.ledger.selection(round_index)["selected"]
             labels = LabelFile.read(folder / "labels.json").tiles if selected else {}
             self.ledger.commit(round_index, selected=selected, labels=labels, classes=self.class_names)
 
@@ -264,28 +265,16 @@ class RoundSteps:
         if round_index < self.last_round:
             self.query(round_index, model)
             self.annotate(round_index, model)
-        elif on_main(lambda: self._selection_of(round_index)) is None:
+        elif on_main(lambda: self.ledger.selection(round_index)) is None:
             on_main(self._write_selection, round_index, Selection(selected=()))
         self.commit(round_index)
         return metrics
 
+    def add_seconds(self, round_index: Round, step: str, seconds: float) -> None:
+        """Add to what a step of this round took."""
+        on_main(lambda: add_seconds(self.ledger.round_dir(round_index), step, seconds))
+
     # ---- rank 0 only ------------------------------------------------------------------------------------
-    def record_seconds(self, round_index: Round, step: str, seconds: float) -> None:
-        """Add to rounds/r/timing.json, which no hash covers: times differ from run to run."""
-        before = self.recorded(round_index).get(step, 0.0)
-        self.record(round_index, **{step: round(before + seconds, 3)})
-
-    def record(self, round_index: Round, **facts) -> None:
-        """Set entries of timing.json."""
-        write_json(self._timing(round_index), {**self.recorded(round_index), **facts})
-
-    def recorded(self, round_index: Round) -> dict:
-        """timing.json as it is: seconds of each step, and the forward passes of the query."""
-        return _read_if_there(self._timing(round_index)) or {}
-
-    def _timing(self, round_index: Round) -> Path:
-        return self.ledger.round_dir(round_index) / "timing.json"
-
     def _report(self, round_index: Round) -> None:
         if self.report is None:
             return
@@ -303,9 +292,6 @@ class RoundSteps:
             f"{len(counts)} tiles, about {sum(counts):.0f} nuclei, {seconds / 60:.0f} minutes of annotation"
         )
 
-    def _selection_of(self, round_index: Round) -> dict | None:
-        return self.ledger.selection(round_index)
-
     def _scorable(self) -> dict[str, dict]:
         """Pool tiles without their labels, and labelled tiles with the committed ones."""
         records = {k: {**r, "annotations": []} for k, r in self.records.items()}
@@ -313,42 +299,16 @@ class RoundSteps:
         return records
 
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
-        folder = self.ledger.round_dir(round_index)
-        write_json(
-            folder / "selection.json",
-            {
-                "schema": "osal-selection/1",
-                "round": round_index,
-                "strategy": self.strategy.name if round_index != "init" else "initial",
-                "budget": self.ledger.budget(round_index),
-                "candidates": len(selection.candidates),
-                "selected": list(selection.selected),
-                "reasons": dict(selection.reasons),
-            },
-        )
-
-    def _write_scores(self, round_index: int, selection: Selection) -> None:
-        if not selection.scores:
-            return
-        keys = self.ledger.pool_keys()
-        columns = {
-            name: np.array([column.get(k, np.nan) for k in keys], dtype=np.float64)
-            for name, column in selection.scores.items()
-        }
-        chosen = set(selection.selected)
-        write_npz(
-            self.ledger.round_dir(round_index) / "scores.npz",
-            keys=np.array(keys),
-            selected=np.array([k in chosen for k in keys]),
-            **columns,
+        write_selection(
+            self.ledger.round_dir(round_index),
+            selection,
+            round=round_index,
+            strategy=self.strategy.name if round_index != "init" else "initial",
+            budget=self.ledger.budget(round_index),
         )
 
     @contextmanager
     def _timed(self, round_index: Round, step: str):
         begun = time.perf_counter()
         yield
-        on_main(self.record_seconds, round_index, step, time.perf_counter() - begun)
-
-
-def _read_if_there(path: Path) -> dict | None:
-    return read_json(path) if path.is_file() else None
+        self.add_seconds(round_index, step, time.perf_counter() - begun)

@@ -17,6 +17,7 @@ from ..dist import on_main
 from .checkpoint import AtomicCheckpointer
 from .hooks import BOUNDARY, INITIAL_WEIGHTS
 from .round_0 import check_recipe
+from .round_files import record
 from .session import Session
 
 FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
@@ -105,7 +106,8 @@ class RoundTrainer(DefaultTrainer):
         mine = self.session.recipe(0)
         seconds = self.checkpointer.load_round(path, check=lambda found: check_recipe(path, found, mine))
         self.start_iter = self.iter + 1
-        on_main(lambda: self.steps.record(0, train=seconds))  # what it cost the run that trained it
+        # What it cost the run that trained it.
+        on_main(lambda: record(self.steps.ledger.round_dir(0), train=seconds))
         self.round_hook.keep_round(0)
         self.checkpointer.save(BOUNDARY, iteration=self.iter)
 

@@ -1,14 +1,8 @@
 """Every finding of the data-set check, each set off by one fault in a miniature data set."""
 
-import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
+from miniature_set import KNOWN
 
 from osal_detectron2.core.errors import ConfigError, DataError
 from osal_detectron2.data.checks import check_dataset
@@ -19,63 +13,6 @@ from osal_detectron2.data.detector_fit import (
     box_sizes_after_resize,
     detector_settings,
 )
-
-ROOT = Path(__file__).parents[2]
-KNOWN = ["tumor", "lymphocyte"]
-
-
-class MiniatureSet:
-    """Two sets of three noise tiles of 60x40 px with one box of each class; tests break it, then `check`."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        noise = np.random.default_rng(1)
-        self.train, self.test = (self._coco(split) for split in ("train", "test"))
-        for data in (self.train, self.test):
-            for image in data["images"]:
-                self.draw(image["file_name"], noise.integers(0, 256, (40, 60, 3), dtype=np.uint8))
-
-    @staticmethod
-    def _coco(split: str) -> dict:
-        names = ["tumor", "stroma", "lymphocyte"]
-        images = [
-            {"id": n, "file_name": f"{split}{n}.png", "width": 60, "height": 40, "group": f"{split}-slide"}
-            for n in (1, 2, 3)
-        ]
-        annotations = [
-            {"id": n, "image_id": n, "category_id": n, "bbox": [5.0 + n, 5.0, 10.0, 12.0]} for n in (1, 2, 3)
-        ]
-        categories = [{"id": n, "name": name} for n, name in enumerate(names, 1)]
-        return {"images": images, "annotations": annotations, "categories": categories}
-
-    def draw(self, name: str, pixels: np.ndarray) -> None:
-        Image.fromarray(pixels).save(self.folder / name)
-
-    def pixels(self, name: str) -> np.ndarray:
-        return np.asarray(Image.open(self.folder / name))
-
-    def arguments(self) -> list[str]:
-        for split in ("train", "test"):
-            (self.folder / f"{split}.json").write_text(json.dumps(getattr(self, split)))
-        return [
-            "--json", f"{self.folder}/train.json", "--image-root", str(self.folder), "--known", *KNOWN,
-            "--other-json", f"{self.folder}/test.json",
-        ]  # fmt: skip
-
-    def check(self, known=KNOWN, **options):
-        self.arguments()
-        return check_dataset(
-            f"{self.folder}/train.json",
-            str(self.folder),
-            known,
-            other_json=f"{self.folder}/test.json",
-            **options,
-        )
-
-
-@pytest.fixture
-def mini(tmp_path):
-    return MiniatureSet(tmp_path)
 
 
 def serious(findings) -> list[tuple[str, str]]:
@@ -309,65 +246,3 @@ def test_a_json_that_cannot_be_parsed_is_an_error(mini):
     (mini.folder / "train.json").write_text('{"images": [')
     with pytest.raises(DataError, match="truncated"):
         check_dataset(f"{mini.folder}/train.json", str(mini.folder), KNOWN)
-
-
-def tool():
-    spec = importlib.util.spec_from_file_location("check_dataset_tool", ROOT / "tools" / "check_dataset.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-def test_tool_prints_errors_first_and_exits_1(mini, capsys):
-    mini.train["annotations"][1]["bbox"] = [55, 5, 10, 10]
-    assert tool()(mini.arguments()) == 0
-    assert "WARNING box-past-border" in capsys.readouterr().out
-    mini.train["annotations"][0]["bbox"] = [60, 5, 4, 4]
-    report = mini.folder / "report.json"
-    assert tool()([*mini.arguments(), "--json-report", str(report)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("ERROR   box-outside") and lines[1].startswith("WARNING box-past-border")
-    assert lines[-1] == "1 errors, 1 warnings"
-    findings = json.loads(report.read_text())["findings"]
-    assert {"level", "check", "message", "remedy"} == set(findings[0]) and findings[0]["level"] == ERROR
-
-
-def test_tool_shortens_long_lists_and_reports_a_missing_file(mini, capsys):
-    mini.train["annotations"] = [
-        {**mini.train["annotations"][0], "id": n, "bbox": [0, 0, 0, 0]} for n in range(12)
-    ]
-    assert tool()([*mini.arguments(), "--max-lines", "2"]) == 1
-    out = capsys.readouterr().out
-    assert out.count("box-zero") == 3 and "and 10 more" in out and "12 errors" in out
-    arguments = mini.arguments()
-    arguments[1] = str(mini.folder / "absent.json")
-    assert tool()(arguments) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-WITHOUT = """
-import runpy, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "detectron2", "cv2", "pycocotools"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-sys.path.insert(0, sys.argv[1])
-tool, sys.argv = sys.argv[2], sys.argv[2:]
-runpy.run_path(tool, run_name="__main__")
-"""
-
-
-def test_without_a_config_torch_and_detectron2_are_not_needed(mini):
-    command = [sys.executable, "-c", WITHOUT, str(ROOT), str(ROOT / "tools" / "check_dataset.py")]
-    command += mini.arguments()
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "0 errors, 0 warnings" in result.stdout
-    config = mini.folder / "mine.yaml"
-    config.write_text("TEST:\n  DETECTIONS_PER_IMAGE: 300\n")
-    result = subprocess.run([*command, "--config-file", str(config)], capture_output=True, text=True)
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: --config-file cannot be read; leave it out")
