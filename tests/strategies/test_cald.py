@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
-from osal_detectron2.strategies import QueryContext, check_selection
+from osal_detectron2.strategies import QueryContext
 from osal_detectron2.strategies.box_match import best_match
 from osal_detectron2.strategies.cald import (
     CALD,
@@ -43,23 +44,20 @@ def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order
         labelled={f"labelled_{i}": counts for i, counts in enumerate(labelled)},
         known_classes=("a", "b"),
     )
-    dialogue, reply = strategy.select(context), None
-    while True:
-        try:
-            request = dialogue.send(reply)
-        except StopIteration as stop:
-            return check_selection(stop.value, context)
-        if requests is not None:
-            requests.append(request)
+
+    def reply(request):
         rows = tables.get(request.view, tables["identity"])
         reply = {
             k: {c: rows[k][c] for c in ("boxes", "scores", "classes", *request.fields)} for k in request.over
         }
-        if request.reference is not None:
-            reply = {
-                k: {**row, "boxes": row["boxes"] + shift, "reference": request.reference[k] + shift}
-                for k, row in reply.items()
-            }
+        if request.reference is None:
+            return reply
+        return {
+            k: {**row, "boxes": row["boxes"] + shift, "reference": request.reference[k] + shift}
+            for k, row in reply.items()
+        }
+
+    return play(strategy, context, reply, requests)
 
 
 # ---- vectors -----------------------------------------------------------------------------------------------

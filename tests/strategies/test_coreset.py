@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
@@ -20,12 +21,13 @@ def run(points, centres, *, budget, seed=0, **settings):
     pool = tuple(str(i) for i in range(len(points)))
     labelled = {f"L{i}": {} for i in range(len(centres))}
     context = QueryContext(pool=pool, budget=budget, seed=seed, round=0, labelled=labelled)
-    dialogue = Coreset(**settings).select(context)
-    request = next(dialogue)
+    requests = []
+    selection = play(
+        Coreset(**settings), context, lambda r: {k: {"image_feature": features[k]} for k in r.over}, requests
+    )
+    (request,) = requests
     assert request.source == "image" and sorted(request.over) == sorted(features)
-    with pytest.raises(StopIteration) as stop:
-        dialogue.send({k: {"image_feature": features[k]} for k in request.over})
-    return stop.value.value, request
+    return selection, request
 
 
 def test_vector_of_the_specification():

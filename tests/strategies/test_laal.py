@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
@@ -35,18 +36,16 @@ def tile(boxes, pmax, tightness=None):
 def run(strategy, tables, *, budget=1, requests=None):
     """`tables`: view -> key -> row; a view that is not there answers like "identity"."""
     context = QueryContext(pool=tuple(tables["identity"]), budget=budget, seed=0, round=0)
-    dialogue, reply = strategy.select(context), None
-    while True:
-        try:
-            request = dialogue.send(reply)
-        except StopIteration as stop:
-            return stop.value
+
+    def reply(request):
         if requests is not None:
             requests.append((request.view, len(request.over)))
         rows = tables.get(request.view, tables["identity"])
-        reply = {
+        return {
             k: {c: rows[k][c] for c in ("boxes", "scores", "classes", *request.fields)} for k in request.over
         }
+
+    return play(strategy, context, reply)
 
 
 # ---- vectors -----------------------------------------------------------------------------------------------

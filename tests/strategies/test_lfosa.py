@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy
@@ -74,23 +75,19 @@ TILES = {
 
 def select(strategy, requests, budget=2):
     context = QueryContext(pool=tuple(TILES), budget=budget, seed=0, round=0, known_classes=("a",))
-    dialogue = strategy.select(context)
-    reply = None
-    while True:
-        try:
-            request = dialogue.send(reply)
-        except StopIteration as stop:
-            return stop.value
+
+    def row(detector, known, unknown, tightness):
+        n = len(known) + unknown
+        if detector == "target":
+            return {"scores": np.ones(n), "loc_tightness": np.full(n, tightness)}
+        logits = np.array([[v, -5.0, 0.0] for v in known] + [[-5.0, 99.0, 0.0]] * unknown)
+        return {"scores": np.ones(n), "logits": logits.reshape(n, 3)}
+
+    def reply(request):
         requests.append((request.detector, len(request.over)))
-        reply = {}
-        for key in request.over:
-            known, unknown, tightness = TILES[key]
-            n = len(known) + unknown
-            if request.detector == "auxiliary":
-                logits = np.array([[v, -5.0, 0.0] for v in known] + [[-5.0, 99.0, 0.0]] * unknown)
-                reply[key] = {"scores": np.ones(n), "logits": logits.reshape(n, 3)}
-            else:
-                reply[key] = {"scores": np.ones(n), "loc_tightness": np.full(n, tightness)}
+        return {key: row(request.detector, *TILES[key]) for key in request.over}
+
+    return play(strategy, context, reply)
 
 
 def test_a_pool_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy, openal
@@ -131,16 +132,13 @@ class Tiles:
             pool=tuple(pool), budget=budget, seed=seed, round=0, known_classes=("a",),
             labelled={k: {} for k, n in self.labelled.items() if n is not None},
         )  # fmt: skip
-        dialogue = (strategy or get_strategy("openal")()).select(context)
-        reply = None
-        while True:
-            try:
-                request = dialogue.send(reply)
-            except StopIteration as stop:
-                return stop.value
+
+        def reply(request):
             self.requests.append((request.detector, request.source, request.over))
             answer = self.annotated if request.source == "ground_truth" else self.row
-            reply = {k: answer(k) for k in request.over}
+            return {k: answer(k) for k in request.over}
+
+        return play(strategy or get_strategy("openal")(), context, reply)
 
 
 POOL = [f"{kind}-{i}" for kind in ("known", "unknown", "other", "empty") for i in range(5)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from play import play
 from test_strategies import answer, pool
 
 from osal_detectron2.core.errors import ConfigError
@@ -25,16 +26,12 @@ def select(strategy, tiles, *, budget, labelled=()):
     """Like `answer`, with other logits for the auxiliary detector."""
     context = QueryContext(pool=tuple(k for k in tiles if k not in labelled), budget=budget, seed=0, round=1,
                            labelled={k: {} for k in labelled})  # fmt: skip
-    dialogue, reply = strategy.select(context), None
-    while True:
-        try:
-            request = dialogue.send(reply)
-        except StopIteration as stop:
-            return stop.value
-        reply = {
-            k: {**tiles[k], "logits": tiles[k]["auxiliary" if request.detector == "auxiliary" else "logits"]}
-            for k in request.over
-        }
+
+    def reply(request):
+        logits = "auxiliary" if request.detector == "auxiliary" else "logits"
+        return {k: {**tiles[k], "logits": tiles[k][logits]} for k in request.over}
+
+    return play(strategy, context, reply)
 
 
 def test_information_adds_up_over_nuclei_and_is_normalised():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from play import play
 
 from osal_detectron2.core.errors import ConfigError, LedgerError, PoolExhausted
 from osal_detectron2.strategies import Pass, QueryContext, Selection, available, check_selection, get_strategy
@@ -76,22 +77,17 @@ def reply_to(request: Pass, tables) -> dict[str, dict[str, np.ndarray]]:
 
 def answer(strategy, context, tables=made_up, requests=None) -> Selection:
     """Play the engine, and hold the strategy to what it may ask for."""
-    dialogue = strategy.select(context)
-    reply = None
-    while True:
-        try:
-            request = dialogue.send(reply)
-        except StopIteration as stop:
-            return stop.value
+
+    def reply(request):
         assert isinstance(request, Pass)
         assert request.detector == "target" or request.detector in strategy.needs, "would not be trained"
         if request.source == "detections":
             assert set(request.fields) <= set(strategy.needs.get(request.detector, ()))
         elsewhere = set(request.over) - set(context.labelled)
         assert elsewhere <= (set() if request.source == "ground_truth" else set(context.pool))
-        if requests is not None:
-            requests.append(request)
-        reply = reply_to(request, tables)
+        return reply_to(request, tables)
+
+    return play(strategy, context, reply, requests)
 
 
 def pool(n):

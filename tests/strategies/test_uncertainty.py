@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from play import play
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
@@ -60,13 +61,12 @@ def test_aggregations(agg, expected):
 
 
 def ask(tables, budget, **settings):
-    strategy = Uncertainty(**settings)
-    dialogue = strategy.select(QueryContext(pool=tuple(tables), budget=budget, seed=0, round=0))
-    request = next(dialogue)
+    requests = []
+    context = QueryContext(pool=tuple(tables), budget=budget, seed=0, round=0)
+    selection = play(Uncertainty(**settings), context, lambda r: {k: tables[k] for k in r.over}, requests)
+    (request,) = requests
     assert (request.detector, request.source, request.view) == ("target", "detections", "identity")
-    with pytest.raises(StopIteration) as stop:
-        dialogue.send({k: tables[k] for k in request.over})
-    return stop.value.value
+    return selection
 
 
 def test_mean_and_sum_prefer_other_tiles_and_nothing_detected_comes_first():
