@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..core.errors import ConfigError
 from ..core.store import write_bytes
-from .results import FULL, CellResult, by_method, by_setting, mean_and_spread, mean_curve
+from .results import REFERENCES, CellResult, by_method, by_setting, mean_and_spread, mean_curve
 from .styles import ABLATIONS, BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Style, styles_of
 
 COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
@@ -60,24 +60,26 @@ class Curves:
     xlabel: str
     ylabel: str
     ablations: bool = False
-    full: bool = False  # full annotation as a dashed line
+    references: bool = False  # methods that query nothing as horizontal lines
 
     def shows(self, method: str) -> bool:
-        if method == FULL:
-            return self.full
+        if method in REFERENCES:
+            return self.references
         return method == "osal_nd" or (method in ABLATIONS) == self.ablations
 
 
 _TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"
 _AFTER = "labelled_fraction_after_query"
 FIGURES = {
-    "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, full=True),
+    "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, references=True),
     "fig3_known_queried": Curves(_AFTER, "known_cumulative", _TILES, "Known nuclei queried (cumulative)"),
-    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, ablations=True, full=True),
-    "map_per_box": Curves("nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, full=True),
-    "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, full=True),
+    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, ablations=True, references=True),
+    "map_per_box": Curves(
+        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, references=True
+    ),
+    "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, references=True),
     "map_per_box_ablations": Curves(
-        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, ablations=True, full=True
+        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, ablations=True, references=True
     ),
     "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)"),
     "purity_ablations": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)", ablations=True),
@@ -125,21 +127,19 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     panels = {}
     for setting, inside in by_setting(cells).items():
         groups = {m: group for m, group in by_method(inside).items() if what.shows(m)}
-        points = {m: mean_curve(g, what.x, what.y) for m, g in groups.items() if m != FULL}
+        points = {m: mean_curve(g, what.x, what.y) for m, g in groups.items() if m not in REFERENCES}
         points = {m: p for m, p in points.items() if p}
         if points:
-            panels[setting] = points, _full_level(groups.get(FULL, ()), what)
+            panels[setting] = points, _levels(groups, what)
     if not panels:
         return None
     styles = styles_of({cell.method for cell in cells})
-    drawn = [m for m in styles if any(m in points for points, _ in panels.values())]
-    if any(level is not None for _, level in panels.values()):
-        drawn.append(FULL)
+    drawn = [m for m in styles if any(m in points or m in levels for points, levels in panels.values())]
     with rc_context(PAPER):
         figure, axes = _panels(len(panels), labels=[styles[m].label for m in drawn])
-        for axis, (setting, (points, level)) in zip(axes, panels.items()):
+        for axis, (setting, (points, levels)) in zip(axes, panels.items()):
             _draw_panel(
-                axis, points, level, styles=styles, order=drawn, percent=what.x.startswith("labelled")
+                axis, points, levels, styles=styles, order=drawn, percent=what.x.startswith("labelled")
             )
             axis.set_title(setting.replace("_", " "), loc="left", fontweight="bold")
             place = axis.get_subplotspec()
@@ -152,7 +152,7 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
                 [],
                 [],
                 label=styles[m].label,
-                **({} if m == FULL else styles[m].plot) or _full_line(styles[m]),
+                **(_reference_line(styles[m]) if m in REFERENCES else styles[m].plot),
             )
             for m in drawn
         ]
@@ -171,9 +171,9 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
 def draw_seconds(cells: Sequence[CellResult]) -> Figure | None:
     """Stacked bars: mean seconds of a round per method, split by step, over all rounds of all cells given.
 
-    None if no cell was timed. The full annotation is left out: its one round is longer by design.
+    None if no cell was timed. Methods that query nothing are left out: their one round is longer by design.
     """
-    groups = by_method([cell for cell in cells if cell.method != FULL])
+    groups = by_method([cell for cell in cells if cell.method not in REFERENCES])
     spent = {method: _mean_seconds(group) for method, group in groups.items()}
     spent = {m: seconds for m, seconds in spent.items() if seconds}
     if not spent:
@@ -231,8 +231,10 @@ def _mean_seconds(cells: Sequence[CellResult]) -> dict[str, float]:
     return {step: statistics.fmean(seconds.get(step) or 0.0 for seconds in rounds) for step in sorted(steps)}
 
 
-def _full_level(cells: Sequence[CellResult], what: Curves) -> float | None:
-    return mean_and_spread([cell.final_mAP50 for cell in cells])[0] if what.y == "mAP50" else None
+def _levels(groups: Mapping[str, Sequence[CellResult]], what: Curves) -> dict[str, float]:
+    """Method -> mean mAP50 of those that query nothing."""
+    levels = {m: mean_and_spread([cell.final_mAP50 for cell in groups.get(m, ())])[0] for m in REFERENCES}
+    return {m: level for m, level in levels.items() if level is not None} if what.y == "mAP50" else {}
 
 
 def _panels(count: int, *, labels: Sequence[str]) -> tuple[Figure, list]:
@@ -253,7 +255,7 @@ def _panels(count: int, *, labels: Sequence[str]) -> tuple[Figure, list]:
 def _draw_panel(
     axis,
     points: Mapping,
-    level: float | None,
+    levels: Mapping[str, float],
     *,
     styles: Mapping[str, Style],
     order: Sequence[str],
@@ -280,8 +282,8 @@ def _draw_panel(
                 alpha=0.9 if styles[method].emphasis else 0.55,
                 zorder=style["zorder"] - 1,
             )
-    if level is not None:
-        axis.axhline(level, label=styles[FULL].label, **_full_line(styles[FULL]))
+    for method, level in levels.items():
+        axis.axhline(level, label=styles[method].label, **_reference_line(styles[method]))
     if percent:
         axis.set_xticks(sorted({round(100 * point[0]) for curve in points.values() for point in curve}))
     else:
@@ -296,7 +298,7 @@ def _thousands(value: float, _) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 
-def _full_line(style: Style) -> dict:
+def _reference_line(style: Style) -> dict:
     return {"color": style.colour, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import yaml
 
 from ..core.errors import ConfigError
+from .results import FULL, INITIAL_ONLY
 
-# The reference with every training tile labelled, one training and no query.
-FULL = {
-    "OSAL.STRATEGY": "random",
-    "OSAL.BUDGET.INIT_TILES": 0,
-    "OSAL.BUDGET.INIT_FRACTION": 1.0,
-    "OSAL.BUDGET.NUM_QUERIES": 0,
+# What two methods start from, both one training and no query: every tile labelled, and the initial tiles alone.
+_ONE_TRAINING = {"OSAL.STRATEGY": "random", "OSAL.BUDGET.NUM_QUERIES": 0}
+BELOW = {
+    FULL: {**_ONE_TRAINING, "OSAL.BUDGET.INIT_TILES": 0, "OSAL.BUDGET.INIT_FRACTION": 1.0},
+    INITIAL_ONLY: _ONE_TRAINING,
 }
 
 _KEYS = {"config", "options", "methods", "settings", "folds", "seeds"}
@@ -102,7 +102,8 @@ def read_grid(path: str | Path) -> Grid:
 
     Keys: `config`, a config file, relative to the grid file; `options`, for every cell; `methods` and `settings`,
     name -> options; `folds`, the same (default: one fold named "all"); `seeds`, a list of whole numbers. Options are
-    a mapping {KEY: value} or the list of words of the command line. The method `full` starts from FULL.
+    a mapping {KEY: value} or the list of words of the command line. The methods `full` and
+    `initial_only` start from BELOW.
     Raises ConfigError naming the file, the key and what it should be.
     """
     path = Path(path)
@@ -127,7 +128,7 @@ def read_grid(path: str | Path) -> Grid:
     config = path.parent / str(content["config"])
     if not config.is_file():
         raise ConfigError(f"{path}: config: {config} is not a file (the path is relative to the grid file)")
-    methods = _named(path, "methods", content["methods"], below={"full": FULL})
+    methods = _named(path, "methods", content["methods"], below=BELOW)
     return Grid(
         config=config,
         options=_words(path, "options", content.get("options")),

@@ -13,7 +13,9 @@ from ..core.store import read_json
 from ..evaluation.learning_curve import aulc
 
 CELL_SCHEMA = "osal-cell/1"
-FULL = "full"  # the method that trains once, on every tile: a reference line, not a curve
+# Methods that train once and query nothing: reference lines, not curves.
+FULL, INITIAL_ONLY = "full", "initial_only"
+REFERENCES = (FULL, INITIAL_ONLY)
 
 Value = float | None
 
@@ -159,7 +161,7 @@ def mixtures(cells: Sequence[CellResult]) -> list[str]:
             ("versions", "sets of versions"),
         ):
             lines += _mixture(setting, inside, key, what)
-        curves = [cell for cell in inside if cell.method != FULL]
+        curves = [cell for cell in inside if cell.method not in REFERENCES]
         ranges = {tuple(round(f, 3) for f in _range(cell)) for cell in curves}
         if len(ranges) > 1:
             spans = ", ".join("-".join(f"{100 * f:g} %" for f in span) for span in sorted(ranges))

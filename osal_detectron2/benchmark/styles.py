@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .results import REFERENCES
+
 # Okabe and Ito's colours tell apart with any colour vision; their yellow is too pale for lines on white paper.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
@@ -59,6 +61,7 @@ STYLES = {
     "count_all": Style("Count-all", BLACK, "X", SOLID),
     "random_from_candidates": Style("Random from candidates", GREY, "<", DOTTED),
     "full": Style("Full annotation", BLACK, "", (0, (6, 3))),
+    "initial_only": Style("Initial tiles only", GREY, "", (0, (1, 3))),
 }  # fmt: skip
 
 # What Fig. 4 shows beside OSAL-ND: its parts left out, and controls that ask whether its prototypes matter.
@@ -72,7 +75,7 @@ _LINES = (DASHDOT, SOLID, DOUBLE_DOT, DASHED)
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
-    """{method: style} in the order of legends: the table's, methods that it does not know by name, full annotation.
+    """{method: style} in the order of legends: the table's, methods not known by name, those that query nothing.
 
     Each new method gets a marker, colour and line of its own and, as its label, its name with blanks, or that of the
     method it varies: laal_ls_c becomes "LAAL ls c".
@@ -84,8 +87,8 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
         name: Style(_label(name), colour, marker, line)
         for name, (colour, marker, line) in zip(sorted(methods - set(known)), looks)
     }
-    full = {name: known.pop(name) for name in ("full",) if name in known}
-    return known | new | full
+    references = {name: known.pop(name) for name in REFERENCES if name in known}
+    return known | new | references
 
 
 def _label(name: str) -> str:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from ..core.store import write_bytes, write_json
 from ..evaluation.learning_curve import write_csv
-from .results import FULL, CellResult, by_method, by_setting, mean_and_spread, mean_curve, mixtures
+from .results import (
+    FULL,
+    REFERENCES,
+    CellResult,
+    by_method,
+    by_setting,
+    mean_and_spread,
+    mean_curve,
+    mixtures,
+)
 from .styles import styles_of
 
 TABLE_SCHEMA = "osal-table/1"
@@ -84,8 +93,8 @@ def build_table(
     Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has); aulc,
     final_mAP50, purity, nuclei_annotated, passes and their sample standard deviations (..._sd); fraction_to_target,
     the labelled fraction that reaches target_mAP50 = `target` x the mean of full annotation; aulc_paired and
-    final_paired, `Paired` against `reference` as dicts, None for the reference itself and for full annotation. More
-    than one setting: further rows of the setting ALL with the paired columns over all settings.
+    final_paired, `Paired` against `reference` as dicts, None for the reference itself and for methods that query
+    nothing. More than one setting: further rows of the setting ALL with the paired columns over all settings.
     """
     rows = []
     order = styles_of({cell.method for cell in cells})
@@ -100,7 +109,7 @@ def build_table(
             row |= {"cells": len(group), "cells_in_setting": len(pairs)}
             for key, column in _columns(group).items():
                 row[key], row[f"{key}_sd"] = mean_and_spread(column)
-            curve = level is not None and method != FULL
+            curve = level is not None and method not in REFERENCES
             row["target_mAP50"] = level
             row["fraction_to_target"] = fraction_reaching(group, level) if curve else None
             rows.append(row | _against(group, groups.get(reference, ())))
@@ -178,7 +187,7 @@ def _columns(group: Sequence[CellResult]) -> dict[str, list]:
 def _against(group: Sequence[CellResult], reference: Sequence[CellResult]) -> dict:
     """The two paired columns of a row."""
     paired = {}
-    same = not reference or group[0].method in (FULL, reference[0].method)
+    same = not reference or group[0].method in (*REFERENCES, reference[0].method)
     for key, attribute in (("aulc_paired", "aulc"), ("final_paired", "final_mAP50")):
         ours, theirs = (
             {(cell.setting, str(cell.fold), cell.seed): getattr(cell, attribute) for cell in cells}
@@ -195,7 +204,7 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
         titles.append(f"tiles to {level:.1f} ({100 * target:g} % of full)")
     titles += ["purity", "boxes", "passes"]
     best = {
-        key: max((r[key] for r in rows if r["method"] != FULL and r[key] is not None), default=None)
+        key: max((r[key] for r in rows if r["method"] not in REFERENCES and r[key] is not None), default=None)
         for key in ("aulc", "final_mAP50")
     }
     body = []
@@ -203,11 +212,11 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
         cells = [row["label"], f"{row['cells']} of {row['cells_in_setting']}"]
         for key in ("aulc", "final_mAP50"):
             text = _spread(row, key, ".2f")
-            top = len(rows) > 1 and row["method"] != FULL and row[key] is not None and row[key] == best[key]
+            top = len(rows) > 1 and row["method"] not in REFERENCES and None is not row[key] == best[key]
             cells.append(f"**{text}**" if top else text)
         if level is not None:
             reached = row["fraction_to_target"]
-            never = "" if row["method"] == FULL else "not reached"
+            never = "" if row["method"] in REFERENCES else "not reached"
             cells.append(never if reached is None else f"{100 * reached:.1f} %")
         cells += [
             _spread(row, "purity", ".3f"),

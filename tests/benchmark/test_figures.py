@@ -27,6 +27,7 @@ def cells(tmp_path):
             make_cell(tmp_path, "my_rule", setting=setting, seed=seed)
             make_cell(tmp_path, "utss", setting=setting, seed=seed)
         make_cell(tmp_path, "full", setting=setting, maps=(45.0,))
+        make_cell(tmp_path, "initial_only", setting=setting, maps=(21.0,))
     return read_cells(tmp_path)
 
 
@@ -40,10 +41,11 @@ def test_a_panel_a_setting_and_a_line_a_method(cells):
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["3+4", "5+2"]
     for axes in figure.axes:
         drawn = lines(axes)
-        assert list(drawn) == ["OSAL-ND", "Random", "my rule", "Full annotation"]
+        assert list(drawn) == ["OSAL-ND", "Random", "my rule", "Full annotation", "Initial tiles only"]
         assert list(drawn["OSAL-ND"].get_ydata()) == [20.0, 31.0, 40.0]
         assert list(drawn["OSAL-ND"].get_xdata()) == pytest.approx([10, 30, 50])
         assert list(drawn["Full annotation"].get_ydata()) == [45.0, 45.0]
+        assert list(drawn["Initial tiles only"].get_ydata()) == [21.0, 21.0]
     assert [text.get_text() for text in figure.legends[0].get_texts()].count("OSAL-ND") == 1
     assert figure.axes[0].get_ylabel() == "mAP50, known classes (%)" and not figure.axes[1].get_ylabel()
     assert figure.get_figwidth() == PAGE
@@ -58,7 +60,7 @@ def test_bars_are_one_sample_standard_deviation(cells):
 
 def test_ablations_are_apart_and_absent_without_cells(cells, tmp_path):
     figure = draw_curves(cells, FIGURES["fig4_ablations"])
-    assert list(lines(figure.axes[0])) == ["OSAL-ND", "UTSS", "Full annotation"]
+    assert list(lines(figure.axes[0])) == ["OSAL-ND", "UTSS", "Full annotation", "Initial tiles only"]
     few = [cell for cell in cells if cell.method != "utss"]
     assert draw_curves(few, FIGURES["fig4_ablations"]) is None
     assert not any("ablations" in path.name for path in draw_all(few, tmp_path / "out"))

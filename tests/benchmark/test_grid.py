@@ -49,6 +49,12 @@ def test_options_go_from_the_general_to_the_particular(write):
     assert words["A.X"] == "2"
 
 
+def test_the_initial_tiles_alone_are_one_training_without_a_query(write):
+    (cell,) = read_grid(write(methods={"initial_only": None})).cells(settings=["5_2"], folds=["all"], seeds=[1])
+    words = dict(zip(cell.options[::2], cell.options[1::2]))
+    assert words["OSAL.BUDGET.NUM_QUERIES"] == "0" and "OSAL.BUDGET.INIT_FRACTION" not in words
+
+
 def test_result_names_tell_all_cells_apart(write):
     cells = read_grid(write()).cells()
     assert len({cell.result_name for cell in cells}) == len(cells)
