@@ -138,10 +138,12 @@ def add_osal_config(cfg: CN) -> None:
 
     # Our own rule osal_nd_plus; docs/strategies.md says what each part is for.
     cfg.OSAL.PLUS = CN()
-    # Information of one nucleus: "entropy" of the posterior, "evidence" Un * (1 - tightness), "count" 1.
-    cfg.OSAL.PLUS.INFORMATION = "entropy"
+    # Information of one nucleus: "count" 1, "entropy" of the posterior, "evidence" Un * (1 - tightness).
+    cfg.OSAL.PLUS.INFORMATION = "count"
     # Weigh a nucleus by the auxiliary classifier's probability that it is known.
     cfg.OSAL.PLUS.PURITY = True
+    # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
+    cfg.OSAL.PLUS.BALANCE = True
     # Choose greedily, preferring tiles far from the labelled and the already chosen ones in feature space.
     cfg.OSAL.PLUS.DIVERSITY = True
 

@@ -50,7 +50,9 @@ def test_options_go_from_the_general_to_the_particular(write):
 
 
 def test_the_initial_tiles_alone_are_one_training_without_a_query(write):
-    (cell,) = read_grid(write(methods={"initial_only": None})).cells(settings=["5_2"], folds=["all"], seeds=[1])
+    (cell,) = read_grid(write(methods={"initial_only": None})).cells(
+        settings=["5_2"], folds=["all"], seeds=[1]
+    )
     words = dict(zip(cell.options[::2], cell.options[1::2]))
     assert words["OSAL.BUDGET.NUM_QUERIES"] == "0" and "OSAL.BUDGET.INIT_FRACTION" not in words
 

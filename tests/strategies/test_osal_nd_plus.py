@@ -1,13 +1,17 @@
 """OSAL-ND+: hand-computed parts, and what each switch changes."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from play import play
 from test_strategies import answer, pool
 
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy
-from osal_detectron2.strategies.osal_nd_plus import OSALNDPlus, looks_known
+from osal_detectron2.strategies.osal_nd_plus import OSALNDPlus, by_class, greedy_batch, looks_known
 
 SURE, TORN = (9.0, -9.0, -9.0), (0.0, 0.0, 0.0)  # known, unknown, background
 
@@ -22,10 +26,11 @@ def tile(*, logits, auxiliary=SURE, feature=0.0):
     }  # fmt: skip
 
 
-def select(strategy, tiles, *, budget, labelled=()):
-    """Like `answer`, with other logits for the auxiliary detector."""
+def select(strategy, tiles, *, budget, labelled=None):
+    """Two known classes, "a" and "b"; other logits for the auxiliary detector. labelled: key -> nuclei."""
+    labelled = labelled or {}
     context = QueryContext(pool=tuple(k for k in tiles if k not in labelled), budget=budget, seed=0, round=1,
-                           labelled={k: {} for k in labelled})  # fmt: skip
+                           labelled=labelled, known_classes=("a", "b"))  # fmt: skip
 
     def reply(request):
         logits = "auxiliary" if request.detector == "auxiliary" else "logits"
@@ -34,12 +39,18 @@ def select(strategy, tiles, *, budget, labelled=()):
     return play(strategy, context, reply)
 
 
+def alone(**parts):
+    """The strategy with the named parts alone."""
+    return OSALNDPlus(**{"purity": False, "balance": False, "diversity": False, **parts})
+
+
 def test_information_adds_up_over_nuclei_and_is_normalised():
     tiles = {"one": tile(logits=[TORN]), "three": tile(logits=[TORN] * 3), "sure": tile(logits=[SURE] * 9)}
-    selection = select(OSALNDPlus(diversity=False), tiles, budget=3)
+    selection = select(alone(information="entropy"), tiles, budget=3)
     assert selection.selected == ("three", "one", "sure")
-    assert selection.scores["information"]["three"] == pytest.approx(3.0, abs=1e-4)
-    assert selection.scores["information"]["one"] == pytest.approx(1.0, abs=1e-4)
+    assert selection.scores["expected_known"]["three"] == pytest.approx(3.0, abs=1e-4)
+    assert selection.scores["expected_known"]["one"] == pytest.approx(1.0, abs=1e-4)
+    assert select(alone(), tiles, budget=1).scores["expected_known"]["sure"] == pytest.approx(9.0)
 
 
 def test_evidence_is_the_product_of_equations_4_and_6_for_each_box():
@@ -48,17 +59,52 @@ def test_evidence_is_the_product_of_equations_4_and_6_for_each_box():
         "cls_uncertainty": np.array([0.5, 0.2]),
         "loc_tightness": np.array([0.8, 0.5]),
     }
-    selection = select(
-        OSALNDPlus(information="evidence", purity=False, diversity=False), {"x": rows}, budget=1
-    )
-    assert selection.scores["information"]["x"] == pytest.approx(0.5 * 0.2 + 0.2 * 0.5)
+    selection = select(alone(information="evidence"), {"x": rows}, budget=1)
+    assert selection.scores["expected_known"]["x"] == pytest.approx(0.5 * 0.2 + 0.2 * 0.5)
+
+
+def test_a_nucleus_is_divided_among_the_classes_and_the_background_gets_nothing():
+    logits = np.log([[0.6, 0.2, 0.2], [0.1, 0.4, 0.5]])
+    assert by_class(np.array([1.0, 0.5]), logits) == pytest.approx([0.75 + 0.1, 0.25 + 0.4])
+
+
+def test_balance_prefers_the_class_with_few_labels_and_saturates():
+    expected = np.array([[10.0, 0.0], [0.0, 4.0], [9.0, 0.0]])
+    # log(1 + 10/100), log(1 + 4/5); then, with 9 of the second class: log(1 + 4/9) for such a tile.
+    rows, gains = greedy_batch(expected, [99, 4], None, (), size=3)
+    assert rows == [1, 0, 2] and gains[0] == 1.0
+    assert greedy_batch(expected, None, None, (), size=3)[0] == [0, 2, 1]
+    twins = np.array([[0.0, 4.0], [0.0, 4.0], [60.0, 0.0]])
+    assert greedy_batch(twins, [99, 4], None, (), size=2)[0] == [0, 2]  # .59 then .47 against .37
+    tiles = {
+        "much_a": tile(logits=[SURE] * 5),
+        "some_b": tile(logits=[(-9.0, 9.0, -9.0)] * 2),
+        "old": tile(logits=[]),
+    }
+    labelled = {"old": {"a": 50, "b": 2, "unknown": 900}}
+    assert select(alone(balance=True), tiles, budget=1, labelled=labelled).selected == ("some_b",)
+    assert select(alone(), tiles, budget=1, labelled=labelled).selected == ("much_a",)
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_the_greedy_batch_is_within_1_minus_1_over_e_of_the_best(seed, tiles):
+    rng = np.random.default_rng(seed)
+    expected, have = rng.gamma(0.5, 10, (tiles, 3)), rng.integers(0, 50, 3)
+    size = min(3, tiles)
+
+    def value(rows):
+        return np.log1p(expected[list(rows)].sum(axis=0) / (1.0 + have)).sum()
+
+    best = max(value(rows) for rows in itertools.combinations(range(tiles), size))
+    assert value(greedy_batch(expected, have, None, (), size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
 
 
 def test_purity_discounts_nuclei_that_look_unknown():
     unknown = (-9.0, 9.0, -9.0)
     tiles = {"unknown": tile(logits=[TORN] * 5, auxiliary=unknown), "known": tile(logits=[TORN])}
-    assert select(OSALNDPlus(diversity=False), tiles, budget=1).selected == ("known",)
-    assert select(OSALNDPlus(diversity=False, purity=False), tiles, budget=1).selected == ("unknown",)
+    assert select(alone(purity=True), tiles, budget=1).selected == ("known",)
+    assert select(alone(), tiles, budget=1).selected == ("unknown",)
 
 
 def test_diversity_passes_over_a_duplicate():
@@ -69,9 +115,9 @@ def test_diversity_passes_over_a_duplicate():
         "other": tile(logits=[TORN] * 2, feature=-8.0),
         "copy_of_labelled": tile(logits=[TORN] * 9, feature=0.0),
     }
-    selection = select(OSALNDPlus(), tiles, budget=2, labelled=("labelled",))
+    selection = select(alone(diversity=True), tiles, budget=2, labelled={"labelled": {}})
     assert set(selection.selected) in ({"best", "other"}, {"its_copy", "other"})
-    without = select(OSALNDPlus(diversity=False), tiles, budget=2, labelled=("labelled",)).selected
+    without = select(alone(), tiles, budget=2, labelled={"labelled": {}}).selected
     assert without[0] == "copy_of_labelled"
 
 
@@ -88,5 +134,5 @@ def test_an_unknown_information_names_the_key():
 
 def test_it_is_in_the_contract_with_every_switch():
     context = QueryContext(pool=pool(20), budget=5, seed=0, round=1, known_classes=("a", "b", "c"))
-    for settings in ({"purity": False}, {"diversity": False}, {"information": "count"}):
-        assert len(answer(OSALNDPlus(**settings), context).selected) == 5
+    for parts in ({"purity": False}, {"balance": False}, {"diversity": False}, {"information": "entropy"}):
+        assert len(answer(OSALNDPlus(**parts), context).selected) == 5
