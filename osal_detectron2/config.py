@@ -138,14 +138,10 @@ def add_osal_config(cfg: CN) -> None:
 
     # Our own rule osal_nd_plus; docs/strategies.md says what each part is for.
     cfg.OSAL.PLUS = CN()
-    # Information of one nucleus: "count" 1, "entropy" of the posterior, "evidence" Un * (1 - tightness).
-    cfg.OSAL.PLUS.INFORMATION = "count"
-    # Weigh a nucleus by the auxiliary classifier's probability that it is known.
+    # Count the nuclei nearer to the known prototype; without it, all that the auxiliary detects.
     cfg.OSAL.PLUS.PURITY = True
     # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
     cfg.OSAL.PLUS.BALANCE = True
-    # Choose greedily, preferring tiles far from the labelled and the already chosen ones in feature space.
-    cfg.OSAL.PLUS.DIVERSITY = True
 
     # Baseline ll4al: a head of the target that predicts its loss. Section 3.5.
     cfg.OSAL.LL4AL = CN()

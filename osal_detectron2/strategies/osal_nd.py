@@ -4,12 +4,11 @@ Stage one (PCSS) keeps the CAND_FACTOR * budget tiles with most known nuclei by 
 Stage two (UTSS) queries those where the target's CI * LI is largest. An ablation leaves out a stage or a factor.
 """
 
-import logging
 import math
 from collections.abc import Generator
 
 from .base import Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
-from .prototype_count import count_known
+from .prototype_count import count_known, warn_if_blind
 from .tile_means import mean_looseness, mean_vacuity
 
 _PROTOTYPE_FIELDS = ("dist_known", "dist_unknown")
@@ -71,14 +70,7 @@ class OSALND(Strategy):
         scores["n_known"] = {k: float(n) for k, (n, _) in counted.items()}
         scores["margin"] = {k: m for k, (_, m) in counted.items()}
         scores["n_detected"] = {k: float(len(table[k]["scores"])) for k in context.pool}
-        blank = sum(n == 0 for n in scores["n_detected"].values())
-        if blank > len(context.pool) / 2:
-            logging.getLogger(__name__).warning(
-                "the auxiliary detector finds nothing in %d of %d pool tiles, so stage one is nearly a lottery: lower "
-                "OSAL.PROTOTYPE.WEIGHT or OSAL.PCSS.SCORE_THRESH, or train longer",
-                blank,
-                len(context.pool),
-            )
+        warn_if_blind(table)
         return context.rank(context.pool, scores["n_known"], scores["margin"])
 
     def cut(self, ranked: list[str], context: QueryContext) -> list[str]:

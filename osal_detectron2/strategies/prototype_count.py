@@ -1,5 +1,6 @@
 """Counting known nuclei by the distances of their features to the two prototypes (paper 2.3, methods section 2.3)."""
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,9 +24,26 @@ def count_known(detections: Mapping[str, np.ndarray], *, rule: str = "proto") ->
         raise ValueError(f"count rule {rule!r} is not one of {COUNT_RULES}")
     to_known = np.asarray(detections["dist_known"], dtype=np.float64)
     to_unknown = np.asarray(detections["dist_unknown"], dtype=np.float64)
-    by_prototype = to_known < to_unknown
+    by_prototype = nearer_known(detections)
     by_label = np.asarray(detections["classes"]) == KNOWN_LABEL
     counted = {"proto": by_prototype, "label": by_label, "both": by_prototype & by_label}[rule]
     finite = np.isfinite(to_known) & np.isfinite(to_unknown)
     margin = float((to_unknown - to_known)[finite].mean()) if finite.any() else 0.0
     return int(counted.sum()), margin
+
+
+def nearer_known(detections: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which detections (B,) are nearer to the known prototype than to the unknown one."""
+    return np.asarray(detections["dist_known"], dtype=np.float64) < detections["dist_unknown"]
+
+
+def warn_if_blind(table: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Say so where most tiles have no auxiliary detection, so that counting them is nearly a lottery."""
+    blank = sum(len(row["scores"]) == 0 for row in table.values())
+    if blank > len(table) / 2:
+        logging.getLogger(__name__).warning(
+            "the auxiliary detector finds nothing in %d of %d pool tiles, so stage one is nearly a lottery: lower "
+            "OSAL.PROTOTYPE.WEIGHT or OSAL.PCSS.SCORE_THRESH, or train longer",
+            blank,
+            len(table),
+        )

@@ -42,7 +42,7 @@ COST = {
     "pcss_by_label": {AUXILIARY: "U", **REFIT},
     "random_from_candidates": {AUXILIARY: "U", **REFIT},
     "count_all": {AUXILIARY: "U"},
-    "osal_nd_plus": {TARGET: "U", AUXILIARY: "U", "target backbone": "U + L"},
+    "osal_nd_plus": {TARGET: "U", AUXILIARY: "U", **REFIT},
 }
 
 

@@ -9,81 +9,68 @@ from hypothesis import strategies as st
 from play import play
 from test_strategies import answer, pool
 
-from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy
-from osal_detectron2.strategies.osal_nd_plus import OSALNDPlus, by_class, greedy_batch, looks_known
+from osal_detectron2.strategies.osal_nd_plus import OSALNDPlus, class_shares, greedy_batch
 
-SURE, TORN = (9.0, -9.0, -9.0), (0.0, 0.0, 0.0)  # known, unknown, background
+A, B = (9.0, -9.0, -9.0), (-9.0, 9.0, -9.0)  # two known classes, background
 
 
-def tile(*, logits, auxiliary=SURE, feature=0.0):
+def tile(*, logits, known=None):
+    """Boxes in a row, found by both detectors; known: which of them are nearer to the known prototype."""
     n = len(logits)
     boxes = np.array([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(n)]).reshape(n, 4)
+    known = np.ones(n, bool) if known is None else np.array(known)
     return {
         "boxes": boxes, "scores": np.ones(n), "classes": np.zeros(n, int), "logits": np.array(logits).reshape(n, 3),
-        "cls_uncertainty": np.ones(n), "loc_tightness": np.zeros(n), "image_feature": np.array([feature, 0.0]),
-        "auxiliary": np.tile(auxiliary, (n, 1)),
+        "dist_known": np.where(known, 1.0, 5.0), "dist_unknown": np.where(known, 5.0, 1.0),
     }  # fmt: skip
 
 
 def select(strategy, tiles, *, budget, labelled=None):
-    """Two known classes, "a" and "b"; other logits for the auxiliary detector. labelled: key -> nuclei."""
-    labelled = labelled or {}
-    context = QueryContext(pool=tuple(k for k in tiles if k not in labelled), budget=budget, seed=0, round=1,
-                           labelled=labelled, known_classes=("a", "b"))  # fmt: skip
-
-    def reply(request):
-        logits = "auxiliary" if request.detector == "auxiliary" else "logits"
-        return {k: {**tiles[k], "logits": tiles[k][logits]} for k in request.over}
-
-    return play(strategy, context, reply)
+    """labelled: key -> nuclei of each class."""
+    context = QueryContext(
+        pool=tuple(tiles), budget=budget, seed=0, round=1, labelled=labelled or {}, known_classes=("a", "b")
+    )
+    return play(strategy, context, lambda request: {k: tiles[k] for k in request.over})
 
 
-def alone(**parts):
-    """The strategy with the named parts alone."""
-    return OSALNDPlus(**{"purity": False, "balance": False, "diversity": False, **parts})
+def test_nuclei_that_look_unknown_count_nothing():
+    tiles = {"unknown": tile(logits=[A] * 5, known=[False] * 5), "known": tile(logits=[A] * 2)}
+    selection = select(OSALNDPlus(), tiles, budget=2)
+    assert selection.selected == ("known", "unknown")
+    assert selection.scores["expected_known"] == pytest.approx({"known": 2.0, "unknown": 0.0})
+    assert select(OSALNDPlus(purity=False), tiles, budget=1).selected == ("unknown",)
 
 
-def test_information_adds_up_over_nuclei_and_is_normalised():
-    tiles = {"one": tile(logits=[TORN]), "three": tile(logits=[TORN] * 3), "sure": tile(logits=[SURE] * 9)}
-    selection = select(alone(information="entropy"), tiles, budget=3)
-    assert selection.selected == ("three", "one", "sure")
-    assert selection.scores["expected_known"]["three"] == pytest.approx(3.0, abs=1e-4)
-    assert selection.scores["expected_known"]["one"] == pytest.approx(1.0, abs=1e-4)
-    assert select(alone(), tiles, budget=1).scores["expected_known"]["sure"] == pytest.approx(9.0)
-
-
-def test_evidence_is_the_product_of_equations_4_and_6_for_each_box():
-    rows = {
-        **tile(logits=[TORN, TORN]),
-        "cls_uncertainty": np.array([0.5, 0.2]),
-        "loc_tightness": np.array([0.8, 0.5]),
-    }
-    selection = select(alone(information="evidence"), {"x": rows}, budget=1)
-    assert selection.scores["expected_known"]["x"] == pytest.approx(0.5 * 0.2 + 0.2 * 0.5)
-
-
-def test_a_nucleus_is_divided_among_the_classes_and_the_background_gets_nothing():
-    logits = np.log([[0.6, 0.2, 0.2], [0.1, 0.4, 0.5]])
-    assert by_class(np.array([1.0, 0.5]), logits) == pytest.approx([0.75 + 0.1, 0.25 + 0.4])
-
-
-def test_balance_prefers_the_class_with_few_labels_and_saturates():
-    expected = np.array([[10.0, 0.0], [0.0, 4.0], [9.0, 0.0]])
-    # log(1 + 10/100), log(1 + 4/5); then, with 9 of the second class: log(1 + 4/9) for such a tile.
-    rows, gains = greedy_batch(expected, [99, 4], None, (), size=3)
-    assert rows == [1, 0, 2] and gains[0] == 1.0
-    assert greedy_batch(expected, None, None, (), size=3)[0] == [0, 2, 1]
-    twins = np.array([[0.0, 4.0], [0.0, 4.0], [60.0, 0.0]])
-    assert greedy_batch(twins, [99, 4], None, (), size=2)[0] == [0, 2]  # .59 then .47 against .37
-    tiles = {
-        "much_a": tile(logits=[SURE] * 5),
-        "some_b": tile(logits=[(-9.0, 9.0, -9.0)] * 2),
-        "old": tile(logits=[]),
-    }
+def test_balance_prefers_the_class_with_few_labels():
+    tiles = {"much_a": tile(logits=[A] * 5), "some_b": tile(logits=[B] * 2)}
     labelled = {"old": {"a": 50, "b": 2, "unknown": 900}}
-    assert select(alone(balance=True), tiles, budget=1, labelled=labelled).selected == ("some_b",)
-    assert select(alone(), tiles, budget=1, labelled=labelled).selected == ("much_a",)
+    balanced = select(OSALNDPlus(), tiles, budget=1, labelled=labelled)
+    assert balanced.selected == ("some_b",) and balanced.reasons["some_b"] == "rank 1: expected 0.0 a, 2.0 b"
+    assert balanced.scores["gain"]["some_b"] == pytest.approx(np.log(1 + 2 / 3), abs=1e-4)
+    assert select(OSALNDPlus(balance=False), tiles, budget=1, labelled=labelled).selected == ("much_a",)
+
+
+def test_the_batch_saturates():
+    expected = np.array([[10.0, 0.0], [0.0, 4.0], [9.0, 0.0]])
+    rows, gains = greedy_batch(expected, [99, 4], size=3)
+    assert rows == [1, 0, 2] and gains == pytest.approx([np.log(9 / 5), np.log(1.1), np.log(119 / 110)])
+    assert greedy_batch(expected, None, size=3) == ([0, 2, 1], [10.0, 9.0, 4.0])
+    twins = np.array([[0.0, 4.0], [0.0, 4.0], [60.0, 0.0]])
+    assert greedy_batch(twins, [99, 4], size=2)[0] == [0, 2]  # .59 of the first, then .47 against .37
+
+
+def test_a_box_takes_the_posterior_of_the_target_s_box_there():
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60.0]])
+    target = {
+        "boxes": np.array([[0, 0, 10, 9], [100, 0, 110, 10.0]]),
+        "logits": np.log([[0.6, 0.2, 0.2], [1, 1, 1]]),
+    }
+    shares = class_shares(boxes, target, [2, 6])
+    assert shares == pytest.approx(np.array([[0.75, 0.25], [0.3, 0.7]]))
+    nothing = {"boxes": np.zeros((0, 4)), "logits": np.zeros((0, 3))}
+    assert class_shares(boxes, nothing, [0, 0]) == pytest.approx(np.full((2, 2), 0.5))
+    assert class_shares(boxes[:0], target, [2, 6]).shape == (0, 2)
 
 
 @settings(max_examples=50)
@@ -97,42 +84,17 @@ def test_the_greedy_batch_is_within_1_minus_1_over_e_of_the_best(seed, tiles):
         return np.log1p(expected[list(rows)].sum(axis=0) / (1.0 + have)).sum()
 
     best = max(value(rows) for rows in itertools.combinations(range(tiles), size))
-    assert value(greedy_batch(expected, have, None, (), size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
+    assert value(greedy_batch(expected, have, size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
 
 
-def test_purity_discounts_nuclei_that_look_unknown():
-    unknown = (-9.0, 9.0, -9.0)
-    tiles = {"unknown": tile(logits=[TORN] * 5, auxiliary=unknown), "known": tile(logits=[TORN])}
-    assert select(alone(purity=True), tiles, budget=1).selected == ("known",)
-    assert select(alone(), tiles, budget=1).selected == ("unknown",)
-
-
-def test_diversity_passes_over_a_duplicate():
-    tiles = {
-        "labelled": tile(logits=[], feature=0.0),
-        "best": tile(logits=[TORN] * 5, feature=10.0),
-        "its_copy": tile(logits=[TORN] * 5, feature=10.0),
-        "other": tile(logits=[TORN] * 2, feature=-8.0),
-        "copy_of_labelled": tile(logits=[TORN] * 9, feature=0.0),
-    }
-    selection = select(alone(diversity=True), tiles, budget=2, labelled={"labelled": {}})
-    assert set(selection.selected) in ({"best", "other"}, {"its_copy", "other"})
-    without = select(alone(), tiles, budget=2, labelled={"labelled": {}}).selected
-    assert without[0] == "copy_of_labelled"
-
-
-def test_looks_known_takes_the_overlapping_auxiliary_box():
-    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60.0]])
-    auxiliary = {"boxes": np.array([[0, 0, 10, 9], [100, 0, 110, 10.0]]), "logits": np.zeros((2, 3))}
-    assert looks_known(boxes, auxiliary) == pytest.approx([1 / 3, 0.0])
-
-
-def test_an_unknown_information_names_the_key():
-    with pytest.raises(ConfigError, match="OSAL.PLUS.INFORMATION"):
-        get_strategy("osal_nd_plus")(information="magic")
+def test_without_balance_it_picks_as_pcss_does():
+    context = QueryContext(pool=pool(30), budget=6, seed=0, round=1, known_classes=("a", "b", "c"))
+    count = answer(get_strategy("pcss")(), context).scores["n_known"]
+    ours = answer(OSALNDPlus(balance=False), context).selected
+    assert [count[k] for k in ours] == sorted(count.values(), reverse=True)[:6]
 
 
 def test_it_is_in_the_contract_with_every_switch():
     context = QueryContext(pool=pool(20), budget=5, seed=0, round=1, known_classes=("a", "b", "c"))
-    for parts in ({"purity": False}, {"balance": False}, {"diversity": False}, {"information": "entropy"}):
+    for parts in ({"purity": False}, {"balance": False}):
         assert len(answer(OSALNDPlus(**parts), context).selected) == 5
