@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import LedgerError
-from ..core.store import read_json, write_json
+from ..core.store import read_json, write_bytes, write_json
 from .cell import RESULT_SCHEMA, cell_result, progress
 from .grid import Cell
 
@@ -262,6 +262,7 @@ class GridRunner:
 
 def _drop_weights(folder: Path) -> None:
     """Remove the checkpoints that a complete run no longer needs; model_final.pth and round_0.pth stay."""
+    write_bytes(folder / "last_checkpoint", b"model_final.pth")
     for pattern in ("boundary.pth", "initial_weights.pth", "model_[0-9]*.pth"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -66,6 +66,7 @@ class ActiveLearningHook(HookBase):
                 "a trainer takes one ActiveLearningHook: Detectron2 keys hook state by class name"
             )
         check_needs(self.steps.strategy, self.trainer.model)
+        self.steps.check_reached(self.trainer.start_iter)
         path = self._initial_weights()
         if self.trainer.start_iter == 0:
             on_main(self.checkpointer.save_initial, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..core.errors import ConfigError, OSALError
+from ..core.errors import ConfigError, LedgerError, OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule
@@ -89,6 +89,23 @@ class RoundSteps:
     @property
     def last_round(self) -> int:
         return self.schedule.num_rounds - 1
+
+    def check_reached(self, completed: int) -> None:
+        """Raises LedgerError if a round is committed whose training is not in a checkpoint of `completed` iterations.
+
+        To train it again would be on labels that came after it.
+        """
+
+        def check() -> None:
+            last = self.ledger.last_committed
+            if isinstance(last, int) and completed < self.schedule.boundaries[last]:
+                raise LedgerError(
+                    f"{self.ledger.folder}: round {last} is committed, which takes {self.schedule.boundaries[last]} "
+                    f"iterations, but the checkpoint that last_checkpoint names is missing or has {completed}; restore "
+                    "both from a copy, or start over in a new OUTPUT_DIR"
+                )
+
+        on_main(check)
 
     def labels(self) -> dict[str, TileLabels]:
         """Labels of every committed tile."""

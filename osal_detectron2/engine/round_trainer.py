@@ -122,6 +122,8 @@ class RoundTrainer(DefaultTrainer):
             path = self.checkpointer.get_checkpoint_file()
         extra = self.checkpointer.load(path, checkpointables=[])
         self.start_iter = extra.get("iteration", -1) + 1
+        if resume:
+            self.steps.check_reached(self.start_iter)
 
     def evaluate_only(self) -> dict:
         """Evaluate the loaded weights on the test set and print the metrics as JSON; writes no file."""

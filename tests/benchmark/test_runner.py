@@ -93,6 +93,7 @@ def test_complete_cells_are_skipped_and_need_no_run_folder(grid_file, finished, 
 def test_weights_that_nobody_needs_are_gone(finished):
     run = finished / "cells/3_4/all/random/0"
     assert [p.name for p in run.glob("*.pth")] == ["model_final.pth"]
+    assert (run / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_a_result_of_another_config_stops_the_grid(grid_file, finished):

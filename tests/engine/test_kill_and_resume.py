@@ -6,8 +6,9 @@ import shutil
 import signal
 import time
 
+import pytest
 import torch
-from miniature import record
+from miniature import command, record
 
 from osal_detectron2.core.verify import verify
 
@@ -29,6 +30,18 @@ def test_a_kill_before_the_final_checkpoint_is_mended(tiny_config, reference, st
     assert process.exitcode == 0
     mine, final = weights(folder), weights(reference)
     assert all(torch.equal(mine[k], final[k]) for k in final)
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--dry-run"])
+def test_a_run_without_its_checkpoint_is_refused_and_left_alone(tiny_config, reference, tmp_path, flag):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    for path in folder.glob("*.pth"):
+        path.unlink()
+    done = command(tiny_config, "OUTPUT_DIR", folder, flags=(flag,))
+    assert done.returncode == 1
+    assert "round 2 is committed" in done.stderr and "restore both from a copy" in done.stderr
+    assert record(folder) == record(reference) and not list(folder.glob("*.pth"))
 
 
 def test_twenty_random_kills_change_nothing(tiny_config, reference, start, tmp_path):
