@@ -4,8 +4,8 @@
     python benchmarks/feature_separation.py --config-file configs/CoNSeP/osal_nd.yaml --run output/consep/osal_nd_seed0
 
 With the last weights of a simulated run: features of all annotated nuclei of labelled tiles and of the pool, and for
-class means, refitted and trained prototypes the share of nuclei nearer to the unknown one, and the AUROC of the
-difference of distances. Writes nothing.
+class means, refitted (with balanced classes, too) and trained prototypes the share of nuclei nearer to the unknown one,
+and the AUROC of the difference of distances. Writes nothing.
 """
 
 import argparse
@@ -61,6 +61,7 @@ def main() -> None:
     branch = prototype_branches(trainer.model)[0]
     means, _ = class_means(features, labels)
     fitted, before, after = refit_prototypes(features, labels, margin=branch.margin)
+    balanced, _, _ = refit_prototypes(features, labels, margin=branch.margin, balanced=True)
     norm, spread = features.norm(dim=1).mean(), prototype_distances(features, means)[labels == 0, 0].mean()
     print(
         f"{len(labels)} labelled nuclei, {labels.float().mean():.1%} unknown, mean norm of a feature {norm:.2f}"
@@ -71,6 +72,7 @@ def main() -> None:
     for name, prototypes in {
         "class means": means,
         "refit": fitted,
+        "balanced refit": balanced,
         "trained": branch.prototypes.detach(),
     }.items():
         apart = (prototypes[0] - prototypes[1]).norm()

@@ -219,7 +219,8 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.PROTOTYPE.REFIT = True
     # "none": raw box-head features; "scaled": 10 * f / |f|.
     cfg.OSAL.PROTOTYPE.NORM = "none"
-    # Mean over the two classes of the mean over their RoIs, instead of the mean over all RoIs.
+    # Weigh known and unknown RoIs equally, in the loss and in the refit, instead of each RoI. Where unknown nuclei are
+    # rare, the margin otherwise drives their prototype out of reach and nothing looks unknown.
     cfg.OSAL.PROTOTYPE.BALANCED = False
 
     cfg.OSAL.EVIDENCE = CN()

@@ -72,7 +72,7 @@ def class_means(features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
 
 
 def refit_prototypes(
-    features: torch.Tensor, labels: torch.Tensor, *, margin: float, steps: int = 200
+    features: torch.Tensor, labels: torch.Tensor, *, margin: float, balanced: bool = False, steps: int = 200
 ) -> tuple[torch.Tensor, float, float]:
     """Minimise the summed prototype loss over the prototypes, the features being fixed.
 
@@ -84,6 +84,7 @@ def refit_prototypes(
     Args:
         features: (n, d) features of all labelled nuclei; labels: (n,), 0 known, 1 unknown.
         margin: Delta of Eq. 2.
+        balanced: weigh the two classes equally, whatever their numbers; the sum of the weights stays n.
         steps: number of subgradient steps.
 
     Returns:
@@ -96,6 +97,9 @@ def refit_prototypes(
     square_norms = points.square().sum(dim=1)
     prototypes, defined = class_means(points, labels)
     own = torch.stack([labels == KNOWN, labels == UNKNOWN], dim=1)
+    share = torch.ones_like(square_norms)
+    if balanced and defined.all():
+        share = (own * (0.5 * len(labels) / own.sum(dim=0))).sum(dim=1)
 
     def distances_to(p):
         squares = square_norms[:, None] - 2 * points @ p.T + p.square().sum(dim=1)
@@ -104,7 +108,7 @@ def refit_prototypes(
     best, best_loss, first_loss, reach = prototypes, None, None, None
     for step in range(steps + 1):
         distances = distances_to(prototypes)
-        losses = _loss_terms(distances, labels, defined, margin).sum(dim=0)
+        losses = (share[:, None] * _loss_terms(distances, labels, defined, margin)).sum(dim=0)
         if step == 0:
             best_loss = first_loss = losses
             # The first step is half the spread of the class about its mean: the scale of any useful move.
@@ -113,7 +117,7 @@ def refit_prototypes(
         best = torch.where(better[:, None], prototypes, best)
         best_loss = torch.where(better, losses, best_loss)
         # d|f - p| / dp = (p - f) / |f - p|; own class pulls, the other pushes while within the margin.
-        weights = (own.double() - (~own & (distances < margin)).double()) / distances
+        weights = share[:, None] * (own.double() - (~own & (distances < margin)).double()) / distances
         gradient = weights.sum(dim=0)[:, None] * prototypes - weights.T @ points
         direction = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)
         prototypes = prototypes - (reach / (1 + step) ** 0.75)[:, None] * direction * defined[:, None]

@@ -40,7 +40,9 @@ def refitted_prototypes(
     present = torch.stack([(labels == c).any() for c in (0, 1)])
     logger = logging.getLogger(__name__)
     if present.all():
-        fitted, before, after = refit_prototypes(branch.normalise(features), labels, margin=branch.margin)
+        fitted, before, after = refit_prototypes(
+            branch.normalise(features), labels, margin=branch.margin, balanced=branch.balanced
+        )
         logger.info("prototype refit on %d nuclei: summed loss %.1f -> %.1f", len(labels), before, after)
         branch.set_prototypes(fitted.to(branch.prototypes.device), present.to(branch.prototypes.device))
     elif not present.any():

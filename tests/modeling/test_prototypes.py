@@ -12,6 +12,7 @@ from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.modeling.prototypes import (
     PrototypeBranch,
     class_means,
+    prototype_distances,
     prototype_loss,
     refit_prototypes,
 )
@@ -73,36 +74,37 @@ def test_gradient_is_finite_where_a_feature_lies_on_its_prototype():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 30), st.floats(0.01, 30.0))
-def test_refit_never_raises_the_summed_loss(seed, known, unknown, scale):
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 30), st.floats(0.01, 30.0), st.booleans())
+def test_refit_never_raises_the_summed_loss(seed, known, unknown, scale, balanced):
     generator = torch.Generator().manual_seed(seed)
     features = torch.rand(known + unknown, 4, generator=generator) * scale
     labels = torch.tensor([0] * known + [1] * unknown)
-    fitted, before, after = refit_prototypes(features, labels, margin=10.0, steps=50)
+    fitted, before, after = refit_prototypes(features, labels, margin=10.0, balanced=balanced, steps=50)
     means, defined = class_means(features, labels)
     n = len(features)
     assert after <= before
     assert before == pytest.approx(
-        n * prototype_loss(features, labels, means, defined, 10.0).item(), rel=1e-4
+        n * prototype_loss(features, labels, means, defined, 10.0, balanced).item(), rel=1e-4
     )
     assert after == pytest.approx(
-        n * prototype_loss(features, labels, fitted, defined, 10.0).item(), rel=1e-4
+        n * prototype_loss(features, labels, fitted, defined, 10.0, balanced).item(), rel=1e-4
     )
     assert defined[1].item() == (unknown > 0) and torch.equal(fitted[~defined], means[~defined])
 
 
-def test_refit_reaches_the_minimum_that_scipy_finds():
+@pytest.mark.parametrize("balanced", [False, True])
+def test_refit_reaches_the_minimum_that_scipy_finds(balanced):
     generator = torch.Generator().manual_seed(3)
     features = torch.cat(
         [torch.randn(80, 3, generator=generator), torch.randn(20, 3, generator=generator) + 3]
     )
     features[:5] += 40  # outliers drag the mean away from the geometric median
     labels = torch.tensor([0] * 80 + [1] * 20)
-    fitted, before, after = refit_prototypes(features, labels, margin=10.0)
+    fitted, before, after = refit_prototypes(features, labels, margin=10.0, balanced=balanced)
 
     def loss(flat):
         p = torch.as_tensor(flat.reshape(2, 3), dtype=torch.float32)
-        return 100 * prototype_loss(features, labels, p, BOTH, 10.0).item()
+        return 100 * prototype_loss(features, labels, p, BOTH, 10.0, balanced).item()
 
     starts = [class_means(features, labels)[0].numpy(), fitted.numpy()]
     reference = min(
@@ -111,6 +113,22 @@ def test_refit_reaches_the_minimum_that_scipy_finds():
     )
     assert after < before - 10
     assert after <= reference * 1.01
+
+
+def test_a_balanced_refit_keeps_the_prototype_of_a_rare_class_in_reach():
+    generator = torch.Generator().manual_seed(0)
+    known, unknown = torch.randn(950, 8, generator=generator), torch.randn(50, 8, generator=generator) + 1.0
+    features, labels = torch.cat([known, unknown]), torch.tensor([0] * 950 + [1] * 50)
+
+    def called_unknown(balanced):
+        fitted, _, _ = refit_prototypes(features, labels, margin=10.0, balanced=balanced)
+        distances = prototype_distances(features, fitted)
+        nearer = (distances[:, 1] < distances[:, 0]).float()
+        return nearer[labels == 0].mean().item(), nearer[labels == 1].mean().item()
+
+    assert called_unknown(False) == (0.0, 0.0)  # 950 known nuclei push it out of the margin
+    wrongly, rightly = called_unknown(True)
+    assert wrongly < 0.15 and rightly > 0.8
 
 
 def test_refit_is_deterministic_and_keeps_its_arguments():
