@@ -1,11 +1,13 @@
 """tools/benchmark.py on cells of the miniature, with real processes of tools/train_al.py."""
 
+import contextlib
 import csv
 import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import benchmark
 import pytest
@@ -131,6 +133,36 @@ def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_pat
         ]
         content.update(dict.fromkeys(volatile))
     assert mine == expected
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="reads the environment of processes in /proc"
+)
+def test_each_job_sees_one_of_the_gpus(grid_file, tmp_path):
+    words = [
+        str(grid_file),
+        "--output",
+        str(tmp_path),
+        "--only",
+        "random,full",
+        *ONE,
+        "--jobs",
+        "2",
+        "--gpus",
+        "3,5",
+    ]
+    process = subprocess.Popen([sys.executable, benchmark.__file__, *words])
+    seen, deadline = {}, time.monotonic() + 60
+    while len(seen) < 2 and time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # the process is gone
+                out = folder.joinpath("cmdline").read_bytes().split(b"\0")[-2:-1]
+                settings = folder.joinpath("environ").read_bytes().decode().split("\0")
+                if out and out[0].startswith(str(tmp_path / "cells").encode()):
+                    seen[out[0]] = [word for word in settings if word.startswith("CUDA_VISIBLE_DEVICES=")]
+    process.terminate()
+    process.wait(30)
+    assert sorted(seen.values()) == [["CUDA_VISIBLE_DEVICES=3"], ["CUDA_VISIBLE_DEVICES=5"]]
 
 
 def test_a_cell_that_does_not_fit_is_not_started(grid_file, finished, tmp_path, capsys):
