@@ -18,7 +18,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..core.errors import ConfigError
 from ..core.store import write_bytes
 from .results import REFERENCES, CellResult, by_method, by_setting, mean_and_spread, mean_curve
-from .styles import ABLATIONS, BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Style, styles_of
+from .styles import (
+    ABLATIONS,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Style,
+    setting_title,
+    styles_of,
+)
 
 COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
 FORMATS = ("png", "pdf", "svg")
@@ -141,7 +154,7 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
             _draw_panel(
                 axis, points, levels, styles=styles, order=drawn, percent=what.x.startswith("labelled")
             )
-            axis.set_title(setting.replace("_", " "), loc="left", fontweight="bold")
+            axis.set_title(setting_title(setting), loc="left", fontweight="bold")
             place = axis.get_subplotspec()
             if place.is_first_col():
                 axis.set_ylabel(what.ylabel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -89,6 +90,11 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     }
     references = {name: known.pop(name) for name in REFERENCES if name in known}
     return known | new | references
+
+
+def setting_title(setting: str) -> str:
+    """A setting as papers write it: 3+4 for "3_4"; other names with blanks."""
+    return re.sub(r"(?<=\d)_(?=\d)", "+", setting).replace("_", " ")
 
 
 def _label(name: str) -> str:

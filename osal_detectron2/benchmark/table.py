@@ -21,7 +21,7 @@ from .results import (
     mean_curve,
     mixtures,
 )
-from .styles import styles_of
+from .styles import setting_title, styles_of
 
 TABLE_SCHEMA = "osal-table/1"
 ALL = "all settings"
@@ -155,7 +155,7 @@ def format_markdown(
     parts = [f"**Warning.** {line}." for line in warnings]
     for setting in dict.fromkeys(row["setting"] for row in rows):
         inside = [row for row in rows if row["setting"] == setting]
-        parts.append(f"### {setting.replace('_', ' ')}")
+        parts.append(f"### {setting_title(setting)}")
         if setting != ALL:
             parts.append(_means(inside, target))
         if any(row["aulc_paired"] for row in inside):

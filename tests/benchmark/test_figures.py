@@ -14,7 +14,7 @@ from osal_detectron2.benchmark.figures import (
     render,
 )
 from osal_detectron2.benchmark.results import read_cells
-from osal_detectron2.benchmark.styles import ABLATIONS, STYLES, styles_of
+from osal_detectron2.benchmark.styles import ABLATIONS, STYLES, setting_title, styles_of
 from osal_detectron2.core.errors import ConfigError
 
 
@@ -109,6 +109,7 @@ def test_no_two_methods_of_a_figure_look_alike():
         assert len({(s.marker, str(s.line)) for s in styles_of(group).values()}) == len(
             group
         )  # without colour
+    assert [setting_title(name) for name in ("5_2", "3+4", "by_slide")] == ["5+2", "3+4", "by slide"]
     assert list(styles_of(["full", "zebra", "random"])) == ["random", "zebra", "full"]
     assert styles_of(["laal_ls_c"])["laal_ls_c"].label == "LAAL ls c"
     assert styles_of(["osal_nd_wo_ci_x"])["osal_nd_wo_ci_x"].label == "w/o CI x"
