@@ -97,12 +97,13 @@ class RoundSteps:
         """
 
         def check() -> None:
-            last = self.ledger.last_committed
+            last = self.ledger.last_committed if self.ledger else None  # a dry run may have no run yet
             if isinstance(last, int) and completed < self.schedule.boundaries[last]:
                 raise LedgerError(
                     f"{self.ledger.folder}: round {last} is committed, which takes {self.schedule.boundaries[last]} "
                     f"iterations, but the checkpoint that last_checkpoint names is missing or has {completed}; restore "
-                    "both from a copy, or start over in a new OUTPUT_DIR"
+                    "it, or write the name of a later one (boundary.pth, model_final.pth) into last_checkpoint, or "
+                    "start over in a new OUTPUT_DIR"
                 )
 
         on_main(check)

@@ -27,9 +27,12 @@ def test_a_full_disk_loses_nothing(tiny_config, reference, tmp_path, size):
     assert record(folder) == record(reference)
 
 
-def test_a_damaged_checkpoint_tag_is_survived(tiny_config, reference, tmp_path):
+def test_a_damaged_checkpoint_tag_is_refused_and_can_be_mended(tiny_config, reference, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(reference, folder)
     (folder / "last_checkpoint").write_text("")
+    assert train(tiny_config, "OUTPUT_DIR", folder, flags=("--resume",)) == 1
+    assert "boundary.pth, model_final.pth) into last_checkpoint" in capsys.readouterr().err
+    (folder / "last_checkpoint").write_text("boundary.pth")
     assert train(tiny_config, "OUTPUT_DIR", folder, flags=("--resume",)) == 0
     assert record(folder) == record(reference)

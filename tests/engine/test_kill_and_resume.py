@@ -40,7 +40,7 @@ def test_a_run_without_its_checkpoint_is_refused_and_left_alone(tiny_config, ref
         path.unlink()
     done = command(tiny_config, "OUTPUT_DIR", folder, flags=(flag,))
     assert done.returncode == 1
-    assert "round 2 is committed" in done.stderr and "restore both from a copy" in done.stderr
+    assert "round 2 is committed" in done.stderr and "start over in a new OUTPUT_DIR" in done.stderr
     assert record(folder) == record(reference) and not list(folder.glob("*.pth"))
 
 
