@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import DataError
-from ..core.store import write_bytes, write_json
+from ..core.store import read_json, write_bytes, write_json
 from .learning_curve import aulc, read_curve, read_header, write_csv
 
 # Okabe and Ito's colours tell apart with any colour vision; line styles and markers do so in grey print.
@@ -45,12 +46,19 @@ def write_report(run_folder: str | Path) -> dict:
 
 
 def describe_run(run_folder: str | Path) -> str:
-    """The table of a run and the paths of its curves and galleries, as text."""
+    """The table of a run, the paths of its curves and galleries, and the commands that come next, as text."""
     folder = Path(run_folder)
-    lines = [format_table(read_curve(folder)), ""]
+    legend = (
+        "purity: known nuclei / all nuclei of the query. mAP50: known classes on the test tiles, in percent."
+    )
+    lines = [format_table(read_curve(folder)), "", legend, ""]
     for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
         lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
-    lines.append(f"{'why a tile':14s} python tools/al.py why {folder} TILE")
+    selection = folder / "rounds" / "000" / "selection.json"
+    if selection.is_file() and (asked := read_json(selection)["selected"]):
+        lines.append(f"{'why a tile':14s} python tools/al.py why {folder} {shlex.quote(asked[0])}")
+    if (folder / "model_final.pth").is_file():
+        lines.append(f"{'use it':14s} python tools/predict.py {folder} --images FOLDER --out predictions")
     return "\n".join(lines)
 
 

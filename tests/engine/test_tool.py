@@ -1,13 +1,17 @@
 """tools/train_al.py as a user meets it: what it prints, refuses and leaves behind."""
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
-from miniature import command, record, train
+from miniature import ROOT, command, record, train
 from PIL import Image
 
 from osal_detectron2.core.verify import verify
+from osal_detectron2.evaluation.report import describe_run
 
 
 def test_a_run_leaves_everything_that_the_docs_name(reference):
@@ -159,3 +163,14 @@ def test_a_damaged_tile_is_named(tiles, tiny_config, tmp_path, capsys, damage):
     assert train(tiny_config, *options) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and ".png" in errors[0]
+
+
+def test_the_end_of_a_run_says_what_to_do_next(reference):
+    lines = [line.split(None, 1) for line in describe_run(reference).splitlines()]
+    commands = [
+        words[1][words[1].index("python ") :] for words in lines if len(words) > 1 and "python " in words[1]
+    ]
+    (why,) = (command for command in commands if "al.py" in command)
+    done = subprocess.run([sys.executable, *shlex.split(why)[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "round 0" in done.stdout, done.stderr
+    assert f"python tools/predict.py {reference} --images FOLDER --out predictions" in commands
