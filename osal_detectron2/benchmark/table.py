@@ -212,7 +212,12 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
         cells = [row["label"], f"{row['cells']} of {row['cells_in_setting']}"]
         for key in ("aulc", "final_mAP50"):
             text = _spread(row, key, ".2f")
-            top = len(rows) > 1 and row["method"] not in REFERENCES and None is not row[key] == best[key]
+            top = (
+                len(rows) > 1
+                and row["method"] not in REFERENCES
+                and row[key] is not None
+                and row[key] == best[key]
+            )
             cells.append(f"**{text}**" if top else text)
         if level is not None:
             reached = row["fraction_to_target"]

@@ -1,7 +1,5 @@
 """Coreset: tiles that cover the pool, by the greedy k-center rule of Sener and Savarese (methods section 3.3)."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ..core.errors import ConfigError
@@ -26,14 +24,11 @@ def nearest_distance(points: np.ndarray, centres: np.ndarray, *, chunk: int = 25
     return nearest
 
 
-def k_center_greedy(
-    points: np.ndarray, centres: np.ndarray, *, size: int, choose: Callable[[np.ndarray], int]
-) -> tuple[list[int], list[float]]:
+def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tuple[list[int], list[float]]:
     """Take `size` times the point farthest from all centres, and make it a centre.
 
     Args:
-        points: (n, D), n >= size. centres: (m, D); with m = 0 every point is infinitely far, and `choose` decides.
-        choose: distances (n,), -inf for points taken already -> index of a largest one; this is where ties are broken.
+        points: (n, D), n >= size. centres: (m, D); with m = 0 every point is infinitely far.
 
     Returns:
         Indices in the order of choice, and the distance of each to the centres when it was chosen.
@@ -42,7 +37,8 @@ def k_center_greedy(
     distance = nearest_distance(points, centres)
     chosen, radii = [], []
     for _ in range(size):
-        index = choose(distance)
+        # The first of equals, rounded as context.rank does, so that the noise of float32 kernels decides nothing.
+        index = int(np.argmax(distance.round(5)))
         chosen.append(index)
         radii.append(float(distance[index]))
         distance = np.minimum(distance, nearest_distance(points, points[index : index + 1]))
@@ -80,10 +76,7 @@ class Coreset(Strategy):
         table = yield Pass(over=(*keys, *labelled), source="image", fields=(self.feature,))
         points = np.stack([table[k]["image_feature"] for k in keys])
         centres = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
-        # Rounded as context.rank does, so that the noise of float32 kernels decides nothing.
-        chosen, radii = k_center_greedy(
-            points, centres, size=context.size, choose=lambda distance: int(np.argmax(distance.round(5)))
-        )
+        chosen, radii = k_center_greedy(points, centres, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         far = {k: r for k, r in zip(selected, radii)}
         reasons = {

@@ -1,6 +1,5 @@
 """Cutting images into tiles: which boxes go where, and the way back to the parent."""
 
-import importlib.util
 import json
 import os
 from collections import Counter
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tool_mains import main_of
 
 from osal_detectron2.core.errors import DataError, OutputError
 from osal_detectron2.data.coco_file import coco_findings
@@ -205,13 +205,6 @@ def source(tmp_path):
     return tmp_path, pixels
 
 
-def tool():
-    spec = importlib.util.spec_from_file_location("tile_coco_tool", ROOT / "tools" / "tile_coco.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys):
     folder, pixels = source
     arguments = [
@@ -223,7 +216,7 @@ def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys)
         f"{folder}/out",
     ]
     arguments += ["--tile", "40", "--edge", "pad"]
-    assert tool()(arguments) == 0
+    assert main_of("tile_coco")(arguments) == 0
     assert "1 images -> 6 tiles (5 without boxes); 1 boxes -> 1: 0 cut" in capsys.readouterr().out
     data = json.loads((folder / "out" / "train.json").read_text())
     for image in data["images"]:
@@ -234,10 +227,10 @@ def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys)
         part = pixels[origin["y"] : origin["y"] + h, origin["x"] : origin["x"] + w]
         assert (tile[:h, :w] == part).all() and (tile[h:] == 255).all() and (tile[:, w:] == 255).all()
     (folder / "out" / "images" / data["images"][0]["file_name"]).write_bytes(b"half")
-    assert tool()(arguments) == 0
+    assert main_of("tile_coco")(arguments) == 0
     assert "; 1 files written" in capsys.readouterr().out  # only the damaged one
     before = (folder / "out" / "train.json").read_bytes()
-    assert tool()([*arguments, "--cut-boxes", "whole"]) == 1
+    assert main_of("tile_coco")([*arguments, "--cut-boxes", "whole"]) == 1
     assert "made from other input or options" in capsys.readouterr().err
     assert (folder / "out" / "train.json").read_bytes() == before
 
