@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -32,11 +32,6 @@ def nuclei_of(scorer, keys, num_known: int):
     rows = scorer.run(Pass(over=tuple(keys), detector="auxiliary", source="ground_truth")).values()
     features = torch.as_tensor(np.concatenate([r["roi_feature"] for r in rows]))
     return features, torch.as_tensor(np.concatenate([r["classes"] for r in rows]) >= num_known).long()
-
-
-def auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    ranks, n = rankdata(score), int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
 
 
 def main() -> None:
@@ -79,7 +74,7 @@ def main() -> None:
         for where, (f, y) in data.items():
             distances = prototype_distances(f, prototypes)
             called = (distances[:, 1] <= distances[:, 0]).float()
-            separation = auroc((distances[:, 0] - distances[:, 1]).numpy(), (y == 1).numpy())
+            separation = roc_auc_score(y, distances[:, 0] - distances[:, 1])
             print(
                 f"{name} | {apart:.2f} | {where} | {called[y == 0].mean():.3f} | {called[y == 1].mean():.3f} | "
                 f"{separation:.3f}"
