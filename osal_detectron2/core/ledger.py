@@ -99,9 +99,15 @@ class Ledger:
         """Whether a run was started in `folder`."""
         return (Path(folder) / "run.json").is_file()
 
-    def check_config(self, config: Mapping) -> None:
-        """Raises LedgerError naming every key whose value is not the one that the run was started with."""
-        old, new = self.header["config"], _plain(config)
+    def check_config(self, config: Mapping, *, ignore: tuple[str, ...] = (), added: Mapping = {}) -> None:
+        """Raises LedgerError naming every key whose value is not the one that the run was started with.
+
+        Keys that start with one of `ignore` do not count. `added`: what a key was before there was such a key, for
+        runs of an older version.
+        """
+        new = {key: value for key, value in _plain(config).items() if not key.startswith(ignore)}
+        old = {key: value for key, value in _plain(added).items() if key in new}
+        old |= {key: value for key, value in self.header["config"].items() if not key.startswith(ignore)}
         missing = "(not set)"
         changed = [
             f"{key}: {_show(old, key, missing)} -> {_show(new, key, missing)}"

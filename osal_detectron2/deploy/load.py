@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
 from ..scoring.pool import detector_of
+from ..strategies import query_nodes
 
 CONFIG = "config.yaml"
 FINAL, EXPORTED = "model_final.pth", "model.pth"
@@ -141,12 +142,18 @@ def locate(path: str | Path) -> tuple[Path, Path]:
 
 
 def read_config(folder: str | Path, *, device: str = "cpu") -> CfgNode:
-    """config.yaml in `folder`, on `device`, frozen. Raises DataError where it is no config of ours."""
+    """config.yaml in `folder`, on `device`, frozen. Raises DataError where it is no config of ours.
+
+    The settings of queries stay at their defaults: a detector has no use for them, and another version may have others.
+    """
     path = Path(folder) / CONFIG
     cfg = get_cfg()
     add_osal_config(cfg)
     try:
-        cfg.merge_from_file(str(path))
+        loaded = CfgNode(CfgNode.load_yaml_with_base(str(path)))
+        for node in query_nodes():
+            loaded.get("OSAL", {}).pop(node, None)
+        cfg.merge_from_other_cfg(loaded)
     except Exception as error:  # yaml and yacs raise what they like
         raise DataError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     cfg.MODEL.DEVICE = device

@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2 import __version__ as detectron2_version
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 
 from .. import __version__
+from ..config import add_osal_config
 from ..core.errors import ConfigError, LedgerError
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..modeling.meta_arch import check_architecture
-from ..strategies import Strategy, get_strategy
+from ..strategies import Strategy, available, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
 FREE_KEYS = (
@@ -185,6 +186,13 @@ def matching_config(cfg: CfgNode) -> dict:
     return matching_keys(cfg, free=FREE_KEYS)
 
 
+def nodes_of_others(strategy: str) -> tuple[str, ...]:
+    """Prefixes of the keys that say nothing to a run with `strategy`: those of the other strategies' nodes."""
+    own = get_strategy(strategy).node
+    nodes = {get_strategy(name).node for name in available()} - {"", own}
+    return tuple(f"OSAL.{node}." for node in sorted(nodes))
+
+
 def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:
     """Flat {"A.B": value} of nested settings, sorted, without the keys that start with one of `free`."""
 
@@ -257,6 +265,10 @@ def open_ledger(
         )
     ledger = Ledger.open(folder)
     if not read_only:  # a preview may ask what another strategy would do
-        ledger.check_config(config)
+        base = get_cfg()
+        add_osal_config(base)
+        ledger.check_config(
+            config, ignore=nodes_of_others(facts["strategy"]), added=matching_config(base)
+        )
         ledger.check_dataset(facts["dataset_sha256"])
     return ledger

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 
 from ..core.errors import ConfigError
-from ..strategies import available, get_strategy
+from ..strategies import query_nodes
 from .from_config import data_sha256, matching_config
 
 # What decides about queries and nothing about training. Each strategy's own node comes on top.
@@ -29,9 +29,7 @@ def training_keys(config: Mapping) -> dict:
 
     The node of a strategy counts as training where the strategy brings detectors of its own (`overrides`).
     """
-    strategies = [get_strategy(name) for name in available()]
-    own = {s.node for s in strategies if s.node} - {s.node for s in strategies if s.overrides}
-    selection = _SELECTION + tuple(f"OSAL.{node}." for node in sorted(own))
+    selection = _SELECTION + tuple(f"OSAL.{node}." for node in query_nodes())
     return {k: v for k, v in config.items() if not k.startswith(selection)}
 
 

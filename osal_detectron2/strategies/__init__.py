@@ -3,7 +3,17 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .base import Pass, QueryContext, Selection, Strategy, available, check_selection, get_strategy, register
+from .base import (
+    Pass,
+    QueryContext,
+    Selection,
+    Strategy,
+    available,
+    check_selection,
+    get_strategy,
+    query_nodes,
+    register,
+)
 
 # A strategy is one file of this folder; nothing else has to name it.
 for _module in iter_modules(__path__):
@@ -17,5 +27,6 @@ __all__ = [
     "available",
     "check_selection",
     "get_strategy",
+    "query_nodes",
     "register",
 ]

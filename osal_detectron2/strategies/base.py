@@ -126,6 +126,12 @@ def get_strategy(name: str) -> type[Strategy]:
         ) from None
 
 
+def query_nodes() -> tuple[str, ...]:
+    """Nodes of OSAL that decide about queries and nothing else: of strategies without detectors of their own."""
+    strategies = _REGISTRY.values()
+    return tuple(sorted({s.node for s in strategies if s.node} - {s.node for s in strategies if s.overrides}))
+
+
 def check_selection(selection: Selection, context: QueryContext) -> Selection:
     """Hold a strategy to its contract: a subset of the pool, no duplicate, exactly the size asked for."""
     chosen = selection.selected

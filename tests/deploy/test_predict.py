@@ -7,8 +7,10 @@ import numpy as np
 import predict as predict_tool
 import pytest
 import torch
+import yaml
 from PIL import Image
 
+from osal_detectron2.core.errors import DataError
 from osal_detectron2.deploy.detect import detect, looks_unknown, unknown_rule
 from osal_detectron2.deploy.geojson import feature_collection
 from osal_detectron2.deploy.images import records_of_folder
@@ -126,6 +128,19 @@ def test_looks_unknown_by_hand():
     assert np.isnan([flags[rule][2:] for rule in flags]).all()
     nothing = {name: values[:0] for name, values in auxiliary.items()}
     assert np.isnan(looks_unknown(boxes, nothing, rule="proto")).all()
+
+
+def test_settings_of_queries_that_another_version_had_do_not_stop_a_detector(stock_runs, tmp_path):
+    shutil.copytree(stock_runs["osal_fpn"], tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["OSAL"]["PLUS"]["GONE"] = 1
+    path.write_text(yaml.safe_dump(config))
+    assert load_detector(tmp_path / "run").classes == load_detector(stock_runs["osal_fpn"]).classes
+    config["OSAL"]["PROTOTYPE"]["GONE"] = 1
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="OSAL.PROTOTYPE.GONE"):
+        load_detector(tmp_path / "run")
 
 
 def test_without_prototypes_the_label_decides_and_without_auxiliary_nothing(real_run, stock_runs):

@@ -59,6 +59,28 @@ def test_resume_with_another_config_names_the_key(reference, tiny_config, capsys
     assert record(reference) == before
 
 
+def test_a_run_of_another_version_goes_on_where_its_keys_mean_the_same(reference, tiny_config, tmp_path, capsys):
+    header = json.loads((reference / "run.json").read_text())
+    config = header["config"]
+    config["OSAL.LAAL.GONE"], config["OSAL.LAAL.STABILITY_WEIGHT"] = 3, 0.7  # this run never read them
+    del config["OSAL.PROTOTYPE.BALANCED"]  # a key that came later, at its default now
+    (tmp_path / "run.json").write_text(json.dumps(header))
+    later = ("OSAL.PROTOTYPE.BALANCED", True)
+    assert train(tiny_config, "OUTPUT_DIR", tmp_path, *later, flags=("--resume",)) == 1
+    assert "OSAL.PROTOTYPE.BALANCED: false -> true" in capsys.readouterr().err
+    config["OSAL.PROTOTYPE.GONE"] = 3  # nobody knows what that did
+    (tmp_path / "run.json").write_text(json.dumps(header))
+    assert train(tiny_config, "OUTPUT_DIR", tmp_path, flags=("--resume",)) == 1
+    assert "OSAL.PROTOTYPE.GONE: 3 -> (not set)" in capsys.readouterr().err
+    assert not (tmp_path / "rounds").exists()
+    del config["OSAL.PROTOTYPE.GONE"]
+    (tmp_path / "run.json").write_text(json.dumps(header))
+    done = command(tiny_config, "OUTPUT_DIR", tmp_path, flags=("--resume",))
+    assert done.returncode == 0, done.stderr
+    chosen = "rounds/001/selection.json"
+    assert (tmp_path / chosen).read_bytes() == (reference / chosen).read_bytes()
+
+
 def test_eval_only_reads_a_checkpoint_and_writes_nothing(reference, tiny_config, tmp_path, capsys):
     weights = reference / "model_final.pth"
     options = ("OUTPUT_DIR", tmp_path / "none", "MODEL.WEIGHTS", weights)
