@@ -267,8 +267,6 @@ def open_ledger(
     if not read_only:  # a preview may ask what another strategy would do
         base = get_cfg()
         add_osal_config(base)
-        ledger.check_config(
-            config, ignore=nodes_of_others(facts["strategy"]), added=matching_config(base)
-        )
+        ledger.check_config(config, ignore=nodes_of_others(facts["strategy"]), added=matching_config(base))
         ledger.check_dataset(facts["dataset_sha256"])
     return ledger

@@ -59,7 +59,9 @@ def test_resume_with_another_config_names_the_key(reference, tiny_config, capsys
     assert record(reference) == before
 
 
-def test_a_run_of_another_version_goes_on_where_its_keys_mean_the_same(reference, tiny_config, tmp_path, capsys):
+def test_a_run_of_another_version_goes_on_where_its_keys_mean_the_same(
+    reference, tiny_config, tmp_path, capsys
+):
     header = json.loads((reference / "run.json").read_text())
     config = header["config"]
     config["OSAL.LAAL.GONE"], config["OSAL.LAAL.STABILITY_WEIGHT"] = 3, 0.7  # this run never read them
