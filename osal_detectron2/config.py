@@ -193,6 +193,9 @@ def add_osal_config(cfg: CN) -> None:
     # The two detectors of OSALRCNN. The target takes MODEL.ROI_HEADS.NAME; the auxiliary this one.
     cfg.OSAL.AUXILIARY = CN()
     cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeROIHeads"
+    # Its backbone: "own" [paper]; "shared", the target's, trained by the losses of both, or "detached", the target's,
+    # trained by the target's losses alone. See docs/models.md.
+    cfg.OSAL.AUXILIARY.BACKBONE = "own"
     # What the auxiliary learns: "known_unknown", two classes; "k_plus_one", each known class and one for the unknown
     # nuclei (LfOSA sets it; PCSS.COUNT_RULE label and both go with known_unknown only).
     cfg.OSAL.AUXILIARY.CLASSES = "known_unknown"

@@ -1,5 +1,7 @@
 """OSALRCNN: the target and the auxiliary detector as one model."""
 
+from contextlib import nullcontext
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
@@ -13,6 +15,7 @@ from osal_detectron2.core.errors import ConfigError
 
 from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .roi_heads import OpenSetBoxHeads, box_predictors
+from .shared_backbone import MODES, SharedBackbone
 from .unknown import POLICIES, OpenSetRPN, split_unknown
 
 AUXILIARY_CLASSES = ("known_unknown", "k_plus_one")
@@ -97,10 +100,11 @@ def auxiliary_cfg(cfg):
 class OSALRCNN(nn.Module):
     """Two detectors that see the same images under different labels (methods sections 2.0 and 2.1).
 
-    The target learns the K known classes, the auxiliary to tell known from unknown (`auxiliary_view`). They share no
-    parameter and the loss is a sum, so training them together equals training them apart (Detectron2's gradient
-    clipping is per parameter; clipping by the norm of all of them would couple the two). Inputs carry `gt_classes`
-    0..K-1 for known nuclei and K for unknown ones.
+    The target learns the K known classes, the auxiliary to tell known from unknown (`auxiliary_view`). Unless they
+    share the backbone, no parameter is common to both and the loss is a sum, so training them together equals
+    training them apart (Detectron2's gradient clipping is per parameter; clipping by the norm of all of them would
+    couple the two).
+    Inputs carry `gt_classes` 0..K-1 for known nuclei and K for unknown ones.
     """
 
     _version = 1
@@ -116,6 +120,7 @@ class OSALRCNN(nn.Module):
         num_known: int,
         unknown_policy: str = "drop",
         auxiliary_classes: str = "known_unknown",
+        auxiliary_backbone: str = "own",
     ):
         """
         Args:
@@ -124,9 +129,11 @@ class OSALRCNN(nn.Module):
             auxiliary_classes: which labels the auxiliary learns, see `auxiliary_view`.
             unknown_policy: "drop" or "ignore", see `modeling.unknown`; "ignore" asks for a target with
                 `OpenSetRPN` and open-set ROI heads.
+            auxiliary_backbone: "own"; "shared", the target's, trained by the losses of both; "detached", the target's,
+                trained by its own losses alone. But for "own" that of `auxiliary` is dropped.
 
         Raises:
-            ConfigError: the target cannot do what the policy asks.
+            ConfigError: the target cannot do what the policy asks; an `auxiliary_backbone` that is none of the three.
         """
         super().__init__()
         if unknown_policy not in POLICIES:
@@ -144,6 +151,12 @@ class OSALRCNN(nn.Module):
                     "OSAL.DATA.UNKNOWN_POLICY 'ignore' needs open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME "
                     f"'EvidentialROIHeads', not {type(target.roi_heads).__name__}"
                 )
+        if auxiliary_backbone not in MODES:
+            raise ConfigError(
+                f"OSAL.AUXILIARY.BACKBONE is '{auxiliary_backbone}': choose one of {', '.join(MODES)}"
+            )
+        if auxiliary_backbone != "own":
+            auxiliary.backbone = SharedBackbone(target.backbone, detach=auxiliary_backbone == "detached")
         self.auxiliary = auxiliary
         self.target = target
         self.num_known = num_known
@@ -163,6 +176,7 @@ class OSALRCNN(nn.Module):
             "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "unknown_policy": cfg.OSAL.DATA.UNKNOWN_POLICY,
             "auxiliary_classes": cfg.OSAL.AUXILIARY.CLASSES,
+            "auxiliary_backbone": cfg.OSAL.AUXILIARY.BACKBONE,
         }
 
     @property
@@ -183,10 +197,13 @@ class OSALRCNN(nn.Module):
             ],
         }
         losses = {}
-        for name, inputs in views.items():
-            # Both children log under the same names.
-            with get_event_storage().name_scope(name):
-                losses.update({f"{name}/{key}": value for key, value in getattr(self, name)(inputs).items()})
+        backbone = self.auxiliary.backbone
+        with backbone.reuse() if isinstance(backbone, SharedBackbone) else nullcontext():
+            for name, inputs in views.items():
+                # Both children log under the same names.
+                with get_event_storage().name_scope(name):
+                    found = getattr(self, name)(inputs)
+                    losses.update({f"{name}/{key}": value for key, value in found.items()})
         return losses
 
     def inference(self, batched_inputs: list[dict], detected_instances=None, do_postprocess: bool = True):

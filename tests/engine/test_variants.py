@@ -73,6 +73,7 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
         ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
         ("OSAL.EVIDENCE.MODE", "edl", "OSAL.PCSS.NMS", "per_class"),
+        ("OSAL.AUXILIARY.BACKBONE", "shared", "OSAL.DATA.UNKNOWN_POLICY", "ignore"),
         ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),
         ("OSAL.EVAL.UNKNOWN", "ignore", "OSAL.SCHEDULE.LR", "cosine"),
         ("MODEL.ROI_HEADS.NAME", "PrototypeEvidentialROIHeads", "OSAL.EVAL.GALLERY_TILES", 0),
@@ -124,15 +125,17 @@ def test_a_chosen_initial_set(tiny_config, tiles, tmp_path):
 
 
 def test_the_target_is_the_same_for_every_strategy(tiny_config, tmp_path):
-    """Same initial tiles, weights, data order and sampling, with or without an auxiliary beside it."""
+    """Same initial tiles, weights, data order and sampling, with or without an auxiliary beside it or on top of it."""
     weights = {}
-    for name in ("osal_nd", "random"):
+    for name, backbone in (("osal_nd", "own"), ("osal_nd", "detached"), ("random", "own")):
+        folder = tmp_path / name / backbone
         options = ("OSAL.STRATEGY", name, "OSAL.BUDGET.NUM_QUERIES", 0, "OSAL.SCHEDULE.MIN_ITERS", 6)
-        assert train(tiny_config, "OUTPUT_DIR", tmp_path / name, *options) == 0
-        weights[name] = torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
-    alone = weights["random"]
+        assert train(tiny_config, "OUTPUT_DIR", folder, *options, "OSAL.AUXILIARY.BACKBONE", backbone) == 0
+        weights[name, backbone] = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    alone = weights.pop(("random", "own"))
     assert alone
-    assert all(torch.equal(alone[key], weights["osal_nd"][f"target.{key}"]) for key in alone)
+    for both in weights.values():
+        assert all(torch.equal(alone[key], both[f"target.{key}"]) for key in alone)
 
 
 def test_tensorboard_has_the_curve(reference):
