@@ -121,8 +121,11 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.CALD.BETA = 1.3
     # Stage one keeps DELTA * budget tiles.
     cfg.OSAL.CALD.DELTA = 1.2
-    # Factor of D, applied to the network input: before the resize to INPUT.MIN_SIZE_TEST it would be undone.
+    # Factor of D, ...
     cfg.OSAL.CALD.SCALE = 0.8
+    # ... applied to the network input. True: to the tile, as in the authors' code; the resize to INPUT.MIN_SIZE_TEST
+    # undoes it then, and a blur is left.
+    cfg.OSAL.CALD.DOWNSIZE_BEFORE_RESIZE = False
     # Degrees of R.
     cfg.OSAL.CALD.ROTATION = 5.0
     # C blackens so many rectangles at most, ...

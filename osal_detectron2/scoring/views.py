@@ -2,7 +2,7 @@
 
 A name is the kind, and after a colon its parameters: "noise:8", "downscale:0.8", "rotate:5". All act on the tile at its
 own size, before the detector's resize, as a change of the microscope image would; only "downscale" acts after it,
-because the resize of the shortest edge would cancel it (methods section 3.6).
+because the resize of the shortest edge would cancel it (methods section 3.6). "shrink" lets it, as CALD's code does.
 
 A random view draws from a stream named by (seed, round, image key, view), so it depends neither on the batch nor on the
 order or the process (methods section 1.5).
@@ -26,28 +26,35 @@ _CUTOUT_TRIES = 50
 
 @dataclass(frozen=True)
 class View:
-    """A view of one tile: `transform` of the tile, which keeps its size, then `scale` of the network input."""
+    """A view of one tile: `transform` of the tile, which keeps its size, then `scale`.
+
+    The scale is that of the network input, or, if `early`, of the tile before the detector's resize.
+    """
 
     transform: T.Transform
     scale: float = 1.0
+    early: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the view of an image of this size; at least one pixel."""
         return max(1, round(self.scale * height)), max(1, round(self.scale * width))
 
     def before_resize(self, image: np.ndarray) -> np.ndarray:
-        """The tile (H, W, C), uint8, transformed; same shape and type."""
+        """The tile (H, W, C), uint8, transformed; same type, and the same shape unless `early`."""
         # OpenCV drops the channel axis of a grey image.
-        return self.transform.apply_image(image).reshape(image.shape)
+        image = self.transform.apply_image(image).reshape(image.shape)
+        return self._scaled(image) if self.early else image
 
     def after_resize(self, image: torch.Tensor) -> torch.Tensor:
-        """The network input (C, H, W), uint8, scaled by the filter of the detector's own resize."""
-        height, width = image.shape[1:]
-        size = self.size(height, width)
-        if size == (height, width):
+        """The network input (C, H, W), uint8, scaled by the filter of the detector's own resize unless `early`."""
+        if self.early or self.scale == 1.0:
             return image
-        resize = T.ResizeTransform(height, width, *size, Image.BILINEAR)
-        return torch.as_tensor(resize.apply_image(image.permute(1, 2, 0).numpy()).copy()).permute(2, 0, 1)
+        return torch.as_tensor(self._scaled(image.permute(1, 2, 0).numpy()).copy()).permute(2, 0, 1)
+
+    def _scaled(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        resize = T.ResizeTransform(height, width, *self.size(height, width), Image.BILINEAR)
+        return resize.apply_image(image)
 
     def map_boxes(self, boxes: np.ndarray, *, height: int, width: int) -> np.ndarray:
         """Boxes (R, 4) xyxy in pixels of a tile of this size -> the same in pixels of the view.
@@ -141,6 +148,10 @@ def _downscale(tile: _Tile, scale: float) -> View:
     return View(T.NoOpTransform(), scale=scale)
 
 
+def _shrink(tile: _Tile, scale: float) -> View:
+    return View(T.NoOpTransform(), scale=scale, early=True)
+
+
 def _rotate(tile: _Tile, degrees: float) -> View:
     """Counter-clockwise about the centre, on a black canvas that holds all of it, squeezed to the tile's size."""
     turn = T.RotationTransform(tile.height, tile.width, degrees, expand=True)
@@ -155,6 +166,7 @@ _VIEWS: dict[str, Callable[..., View]] = {
     "hflip": _hflip,
     "cutout": _cutout,
     "downscale": _downscale,
+    "shrink": _shrink,
     "rotate": _rotate,
 }
 # Parameters are at least 0; these are at most 1 too.

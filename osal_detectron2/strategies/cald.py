@@ -65,6 +65,8 @@ class CALD(Strategy):
         beta: agreement of the most informative boxes, see `consistency`.
         delta: stage one keeps delta * budget tiles.
         scale, rotation: factor of D; degrees of R, counter-clockwise.
+        downsize_before_resize: D before the detector's own resize, which undoes all of it but a blur, as in the
+            authors' code.
         cut_num, cut_size, cut_overlap: number of rectangles of C; range of their sides as shares of the tile's; range
             of the share that they may cover of a detected box.
         max_ref: at most so many detections of a tile are compared, evenly spaced by score.
@@ -87,6 +89,7 @@ class CALD(Strategy):
         delta: float = 1.2,
         scale: float = 0.8,
         rotation: float = 5.0,
+        downsize_before_resize: bool = False,
         cut_num: int = 2,
         cut_size: Sequence[float] = (0.05, 0.2),
         cut_overlap: Sequence[float] = (0.1, 0.4),
@@ -95,8 +98,9 @@ class CALD(Strategy):
         target_score_thresh: float = 0.05,
     ) -> None:
         cut = ",".join(f"{value:g}" for value in (cut_num, *cut_size, *cut_overlap))
+        down = "shrink" if downsize_before_resize else "downscale"
         views = {
-            "F": "hflip", "C": f"cutout:{cut}", "D": f"downscale:{scale:g}", "R": f"rotate:{rotation:g}",
+            "F": "hflip", "C": f"cutout:{cut}", "D": f"{down}:{scale:g}", "R": f"rotate:{rotation:g}",
             "G": "noise:16", "S": "salt_pepper:0.1",
         }  # fmt: skip
         if not augs or not set(augs) <= set(views) or len(set(augs)) < len(augs):

@@ -62,7 +62,17 @@ def extent(bright, item):
 
 @pytest.mark.parametrize("short_edge", [0, 200, 60])
 @pytest.mark.parametrize(
-    "view", ["identity", "noise:16", "hflip", "downscale:0.8", "downscale:0.37", "rotate:5", "rotate:30"]
+    "view",
+    [
+        "identity",
+        "noise:16",
+        "hflip",
+        "downscale:0.8",
+        "downscale:0.37",
+        "shrink:0.8",
+        "rotate:5",
+        "rotate:30",
+    ],
 )
 def test_boxes_follow_a_bright_square(tmp_path, view, short_edge):
     image = plain(0)
@@ -120,6 +130,20 @@ def test_downscaling_changes_the_scale_that_the_detector_sees(tmp_path):
     item = seen(write(tmp_path, plain(9)), "downscale:0.8", short_edge=200)
     assert item["image"].shape == (3, 160, 214)  # of 200 x 267
     assert (item["height"], item["width"]) == (72, 96)
+
+
+def test_shrinking_before_the_resize_leaves_the_scale_and_a_blur(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    record = write(tmp_path, image)
+    item = seen(record, "shrink:0.8", short_edge=200)
+    assert item["image"].shape == (3, 200, 267) == seen(record, "identity", short_edge=200)["image"].shape
+    assert (item["height"], item["width"]) == (72, 96)
+    assert (
+        pixels(record, "shrink:0.8", short_edge=200).std()
+        < 0.9 * pixels(record, "identity", short_edge=200).std()
+    )
+    # Without a resize of the detector nothing undoes it.
+    assert seen(record, "shrink:0.8")["image"].shape == (3, 72, 96)
 
 
 @pytest.mark.parametrize("std", [8, 48])

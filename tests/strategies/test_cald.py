@@ -273,3 +273,7 @@ def test_low_scores_take_no_part():
 def test_values_that_cannot_work_name_their_key(values, key):
     with pytest.raises(ConfigError, match=key):
         CALD(**values)
+
+
+def test_downsize_before_resize_asks_for_the_view_of_the_authors_code():
+    assert CALD(downsize_before_resize=True).views == (*VIEWS[:2], "shrink:0.8", VIEWS[3])
