@@ -191,6 +191,15 @@ def test_people_label_for_a_lazy_run_and_are_told_how_to_go_on(lazy_config, tmp_
     assert command in run_status(folder)
 
 
+def test_one_backbone_for_both_detectors(lazy_run, lazy_config, reference, tmp_path):
+    words = (f"train.output_dir={tmp_path}", f"train.init_checkpoint={reference / 'initial_weights.pth'}")
+    assert train(lazy_config, *words, "model.auxiliary_backbone=detached", "osal.BUDGET.NUM_QUERIES=0") == 0
+    weights = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    assert not [key for key in weights if key.startswith("auxiliary.backbone")]
+    target = "rounds/000/metrics.json"
+    assert (tmp_path / target).read_bytes() == (lazy_run / target).read_bytes()
+
+
 def test_resume_with_another_value_names_the_key(lazy_run, lazy_config, reference, capsys):
     words = (f"train.output_dir={lazy_run}", f"train.init_checkpoint={reference / 'initial_weights.pth'}")
     assert train(lazy_config, *words, "optimizer.lr=0.5", flags=("--resume",)) == 1

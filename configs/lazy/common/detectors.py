@@ -101,4 +101,5 @@ def osal_nd(target, auxiliary=None):
         num_known=target.roi_heads.num_classes,
         unknown_policy="drop",
         auxiliary_classes="known_unknown",
+        auxiliary_backbone="own",
     )
