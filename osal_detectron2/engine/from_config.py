@@ -22,7 +22,7 @@ from ..core.errors import ConfigError, LedgerError
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
-from ..modeling.meta_arch import check_architecture
+from ..modeling.meta_arch import check_architecture, is_coupled
 from ..strategies import Strategy, available, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
@@ -172,9 +172,10 @@ def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
     if (
         cfg.MODEL.META_ARCHITECTURE == "OSALRCNN"
         and "auxiliary" not in strategy.needs
-        and (cfg.OSAL.DATA.UNKNOWN_POLICY != "ignore")
+        and not is_coupled(
+            unknown_policy=cfg.OSAL.DATA.UNKNOWN_POLICY, auxiliary_backbone=cfg.OSAL.AUXILIARY.BACKBONE
+        )
     ):
-        # The target's training is the same with or without its neighbour, so do not pay for it.
         cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if hasattr(architecture, "check_config"):  # now, before anything is written

@@ -23,7 +23,7 @@ from ..core.ledger import Ledger
 from ..data.mapper import TileMapper
 from ..data.round_loader import seeded
 from ..dist import on_main
-from ..modeling.meta_arch import OSALRCNN
+from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..modeling.roi_heads import box_predictors
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, matching_keys
@@ -151,9 +151,11 @@ def model_config(cfg: DictConfig, strategy: Strategy | type[Strategy]) -> DictCo
     """`cfg.model`, or only its target where the strategy has no use for the auxiliary, as with a YAML config."""
     target = cfg.model.get("_target_")
     two = (locate(target) if isinstance(target, str) else target) is OSALRCNN
-    if two and "auxiliary" not in strategy.needs and cfg.model.get("unknown_policy", "drop") != "ignore":
-        return cfg.model.target
-    return cfg.model
+    coupled = two and is_coupled(
+        unknown_policy=cfg.model.get("unknown_policy", "drop"),
+        auxiliary_backbone=cfg.model.get("auxiliary_backbone", "own"),
+    )
+    return cfg.model if not two or coupled or "auxiliary" in strategy.needs else cfg.model.target
 
 
 def check_model(model: torch.nn.Module, strategy: Strategy, *, known_classes: Sequence[str]) -> None:

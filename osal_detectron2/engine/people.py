@@ -1,10 +1,12 @@
 """What people get to see of a query, and how a run waits for them: by ending."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..core.ledger import Ledger
+from ..oracles.exchange import export_batch
 from ..scoring.pool import PoolScorer
 from ..strategies import Pass
 
@@ -32,6 +34,40 @@ def pre_annotations(scorer: PoolScorer, keys: Sequence[str], known_classes: Sequ
             "scores": [float(s) for s in row["scores"]],
         }
     return result
+
+
+def ask_people(
+    ledger: Ledger,
+    round: int | str,
+    *,
+    records: Sequence[dict],
+    classes: Sequence[str],
+    drafts: Mapping[str, dict],
+    seconds_per_nucleus: float,
+    seconds_per_tile: float,
+) -> None:
+    """Export the selected tiles, `records`, with the drafts of `pre_annotations`.
+
+    Raises AwaitingLabels unless the labels of all of them have come in.
+    """
+    folder, keys = ledger.round_dir(round), [r["image_key"] for r in records]
+    status = export_batch(
+        ledger.folder,
+        round=round,
+        keys=keys,
+        images=dict(zip(keys, records)),
+        classes=list(classes),
+        predictions=drafts,
+        tile_scores=tile_scores(folder / "scores.npz", keys),
+        reasons=ledger.selection(round)["reasons"],
+        seconds_per_nucleus=seconds_per_nucleus,
+        seconds_per_tile=seconds_per_tile,
+    )
+    if not status.complete:
+        raise AwaitingLabels(
+            f"awaiting labels for {len(keys)} tiles of round {round}: annotate {folder / 'query' / 'batch.json'}, then "
+            f"run `python tools/al.py import {ledger.folder} FILE` and start again with --resume"
+        )
 
 
 def tile_scores(path: Path, keys: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -43,5 +43,8 @@ def _show(steps, title: str, selection: Selection | None, *, per_tile: float | N
     if per_tile is None:
         print(f"{len(selection.selected)} tiles; the number of nuclei is known once some are labelled")
     else:
-        print("cost: " + steps.cost([detected.get(k, per_tile) for k in selection.selected]))
+        nuclei = sum(detected.get(k, per_tile) for k in selection.selected)
+        seconds = len(selection.selected) * steps.seconds_per_tile + nuclei * steps.seconds_per_nucleus
+        size = f"{len(selection.selected)} tiles, about {nuclei:.0f} nuclei"
+        print(f"cost: {size}, {seconds / 60:.0f} minutes of annotation")
     return selection

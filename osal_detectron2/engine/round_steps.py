@@ -20,20 +20,18 @@ from ..core.schedule import RoundSchedule
 from ..core.seeding import tie_hash
 from ..core.store import write_json
 from ..dist import on_main
-from ..oracles.exchange import export_batch
 from ..scoring.pool import PoolScorer
 from ..scoring.prototypes import refitted_prototypes
 from ..scoring.query import run_query
 from ..strategies import QueryContext, Selection, Strategy
-from .people import AwaitingLabels, pre_annotations, tile_scores
+from .people import ask_people, pre_annotations
 from .round_files import add_seconds, read_if_there, record, write_scores, write_selection
 
 Round = int | str
 Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
 
-_INIT_TIE_ROUND = (
-    -1
-)  # the initial draw depends on the seed alone, so it is the same for every strategy and setting
+# The initial draw depends on the seed alone, so it is the same for every strategy and setting.
+_INIT_TIE_ROUND = -1
 
 
 class RoundSteps:
@@ -240,27 +238,17 @@ class RoundSteps:
             if model
             else {}
         )
-        on_main(self._ask_people, round_index, keys, drafts)
-
-    def _ask_people(self, round_index: Round, keys: Sequence[str], drafts: Mapping[str, dict]) -> None:
-        status = export_batch(
-            self.ledger.folder,
-            round=round_index,
-            keys=keys,
-            images={k: self.records[k] for k in keys},
-            classes=list(self.class_names),
-            predictions=drafts,
-            tile_scores=tile_scores(self.ledger.round_dir(round_index) / "scores.npz", keys),
-            reasons=self.ledger.selection(round_index)["reasons"],
-            seconds_per_nucleus=self.seconds_per_nucleus,
-            seconds_per_tile=self.seconds_per_tile,
-        )
-        if not status.complete:
-            raise AwaitingLabels(
-                f"awaiting labels for {len(keys)} tiles of round {round_index}: annotate "
-                f"{self.ledger.round_dir(round_index) / 'query' / 'batch.json'}, then run `python tools/al.py import "
-                f"{self.ledger.folder} FILE` and start again with --resume"
+        on_main(
+            lambda: ask_people(
+                self.ledger,
+                round_index,
+                records=[self.records[k] for k in keys],
+                classes=self.class_names,
+                drafts=drafts,
+                seconds_per_nucleus=self.seconds_per_nucleus,
+                seconds_per_tile=self.seconds_per_tile,
             )
+        )
 
     def commit(self, round_index: Round) -> None:
         """rounds/r/commit.json: the point of truth; then the report."""
@@ -302,13 +290,6 @@ class RoundSteps:
             self.logger.warning(
                 "no report of round %s: %s (make it later with tools/report.py)", round_index, error
             )
-
-    def cost(self, counts: Sequence[float]) -> str:
-        """The estimate for tiles with these numbers of nuclei, in words."""
-        seconds = len(counts) * self.seconds_per_tile + sum(counts) * self.seconds_per_nucleus
-        return (
-            f"{len(counts)} tiles, about {sum(counts):.0f} nuclei, {seconds / 60:.0f} minutes of annotation"
-        )
 
     def _scorable(self) -> dict[str, dict]:
         """Pool tiles without their labels, and labelled tiles with the committed ones."""

@@ -66,6 +66,11 @@ def target_view(instances: Instances, num_known: int, unknown_policy: str) -> In
     return instances if unknown_policy == "ignore" else split_unknown(instances, num_known)[0]
 
 
+def is_coupled(*, unknown_policy: str, auxiliary_backbone: str) -> bool:
+    """Whether the target trains otherwise in an OSALRCNN than alone. If not, a strategy may do without the auxiliary."""
+    return unknown_policy == "ignore" or auxiliary_backbone == "shared"
+
+
 def target_cfg(cfg):
     """Config of the target, a plain detector of the known classes."""
     cfg = cfg.clone()

@@ -58,14 +58,14 @@ class OSALNDPlus(Strategy):
         have = [sum(tile.get(c, 0) for tile in context.labelled.values()) for c in context.known_classes]
         keys = context.rank(context.pool)  # equals go by this order
         expected = np.stack([self.expected(auxiliary[k], target[k], have) for k in keys])
-        cost = np.ones(len(keys))
-        if self.cost == "nucleus":
-            # At least one nucleus: a tile that seems empty adds nothing, and must cost something.
-            cost = np.array([self.tile_cost + max(1, len(auxiliary[k]["boxes"])) for k in keys])
+        detected = np.array([len(auxiliary[k]["boxes"]) for k in keys], dtype=float)
+        # At least one nucleus: a tile that seems empty adds nothing, and must cost something.
+        cost = np.ones(len(keys)) if self.cost == "tile" else self.tile_cost + detected.clip(min=1)
         chosen, gains = greedy_batch(expected, have if self.balance else None, cost=cost, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         scores = {
             "expected_known": dict(zip(keys, expected.sum(axis=1).tolist())),
+            "n_detected": dict(zip(keys, detected.tolist())),
             "gain": dict(zip(selected, gains)),
         }
         reasons = {

@@ -126,16 +126,21 @@ def test_a_chosen_initial_set(tiny_config, tiles, tmp_path):
 
 def test_the_target_is_the_same_for_every_strategy(tiny_config, tmp_path):
     """Same initial tiles, weights, data order and sampling, with or without an auxiliary beside it or on top of it."""
-    weights = {}
-    for name, backbone in (("osal_nd", "own"), ("osal_nd", "detached"), ("random", "own")):
+
+    def target(name, backbone):
         folder = tmp_path / name / backbone
         options = ("OSAL.STRATEGY", name, "OSAL.BUDGET.NUM_QUERIES", 0, "OSAL.SCHEDULE.MIN_ITERS", 6)
         assert train(tiny_config, "OUTPUT_DIR", folder, *options, "OSAL.AUXILIARY.BACKBONE", backbone) == 0
-        weights[name, backbone] = torch.load(folder / "model_final.pth", weights_only=True)["model"]
-    alone = weights.pop(("random", "own"))
-    assert alone
-    for both in weights.values():
-        assert all(torch.equal(alone[key], both[f"target.{key}"]) for key in alone)
+        weights = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        return {k.removeprefix("target."): v for k, v in weights.items() if not k.startswith("auxiliary.")}
+
+    def same(a, b):
+        return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+    alone, shared = target("random", "own"), target("random", "shared")
+    assert same(target("osal_nd", "own"), alone)
+    assert same(target("osal_nd", "detached"), alone)
+    assert same(target("osal_nd", "shared"), shared) and not same(shared, alone)
 
 
 def test_tensorboard_has_the_curve(reference):
