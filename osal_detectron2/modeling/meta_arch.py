@@ -67,7 +67,7 @@ def target_view(instances: Instances, num_known: int, unknown_policy: str) -> In
 
 
 def is_coupled(*, unknown_policy: str, auxiliary_backbone: str) -> bool:
-    """Whether the target trains otherwise in an OSALRCNN than alone. If not, a strategy may do without the auxiliary."""
+    """Whether the target trains otherwise in an OSALRCNN than alone. If not, strategies may drop the auxiliary."""
     return unknown_policy == "ignore" or auxiliary_backbone == "shared"
 
 
