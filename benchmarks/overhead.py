@@ -123,8 +123,13 @@ def plain_detectors(cfg) -> dict[str, torch.nn.Module]:
 
 def same_weights(plain: dict[str, torch.nn.Module], model: torch.nn.Module) -> None:
     """Give the plain detectors the weights of OSALRCNN; it has more, namely those of its branches."""
+    target = model.target.state_dict()
+    backbone = {
+        k: v for k, v in target.items() if k.startswith("backbone.")
+    }  # the auxiliary may have none of its own
     for name, detector in plain.items():
-        missing = detector.load_state_dict(getattr(model, name).state_dict(), strict=False).missing_keys
+        state = backbone | getattr(model, name).state_dict()
+        missing = detector.load_state_dict(state, strict=False).missing_keys
         assert not missing, missing
 
 

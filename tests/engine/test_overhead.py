@@ -50,10 +50,14 @@ def test_sides_take_turns_and_ratios_are_taken_turn_by_turn(overhead):
     assert overhead.summarise(seconds, "a / b") == {"median": 3.0, "q25": 2.5, "q75": 3.5, "repeats": 3}
 
 
-def test_both_sides_of_a_training_step_do_the_same_work(overhead, tiny_config):
+@pytest.mark.parametrize("backbone", ["own", "detached"])
+def test_both_sides_of_a_training_step_do_the_same_work(overhead, tiny_config, backbone):
     """Same weights, tiles and samples: all losses are equal but that of the prototypes."""
     cfg = overhead.build_config(
-        Namespace(config_file=str(tiny_config), opts=["MODEL.ROI_HEADS.NUM_CLASSES", "3"])
+        Namespace(
+            config_file=str(tiny_config),
+            opts=["MODEL.ROI_HEADS.NUM_CLASSES", "3", "OSAL.AUXILIARY.BACKBONE", backbone],
+        )
     )
     records = parts.load_data(cfg)[0][:2]
     batch = [mapper_from_config(cfg, train=False, with_labels=True)(r) for r in records]
