@@ -145,11 +145,6 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.PLUS.PURITY = True
     # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
     cfg.OSAL.PLUS.BALANCE = True
-    # What a tile adds is divided by its cost. "tile": all cost the same; "nucleus": TILE_COST + the nuclei detected,
-    # known or not, for who pays by the nucleus.
-    cfg.OSAL.PLUS.COST = "tile"
-    # Cost of a tile beside its nuclei, in nuclei (OSAL.ORACLE.SECONDS_PER_TILE / SECONDS_PER_NUCLEUS).
-    cfg.OSAL.PLUS.TILE_COST = 5.0
 
     # Baseline ll4al: a head of the target that predicts its loss. Section 3.5.
     cfg.OSAL.LL4AL = CN()

@@ -5,21 +5,17 @@ Where it departs from OSAL-ND (benchmarks/README.md measures both parts):
   balance of the classes  a batch maximises sum_c log(1 + labelled_c + expected_c), greedily: a nucleus of a class with
                           few labels is worth more, and each further one less. mAP is a mean over classes, and the
                           tiles with most nuclei are those of the smallest nuclei.
-Who pays by the nucleus, known or not, can ask for most per nucleus (COST) instead of most per tile.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
 from .base import Table as Tables
 from .box_match import best_match
 from .posteriors import softmax
 from .prototype_count import nearer_known, warn_if_blind
-
-COSTS = ("tile", "nucleus")
 
 
 @register
@@ -29,26 +25,14 @@ class OSALNDPlus(Strategy):
     Args:
         purity: count the auxiliary detections nearer to the known prototype, as PCSS does; without it, all.
         balance: of the classes; without it, the sum over the classes.
-        cost: of a tile, which divides what it adds. "tile": all cost the same; "nucleus": tile_cost + all nuclei that
-            the auxiliary detects.
-        tile_cost: what a tile costs beside its nuclei, in nuclei; at least 0.
-
-    Raises:
-        ConfigError: another cost, or a negative one.
     """
 
     name = "osal_nd_plus"
     node = "PLUS"
     needs = {"auxiliary": ("dist_known", "dist_unknown"), "target": ("logits",)}
 
-    def __init__(
-        self, *, purity: bool = True, balance: bool = True, cost: str = "tile", tile_cost: float = 5.0
-    ) -> None:
-        if cost not in COSTS:
-            raise ConfigError(f"OSAL.PLUS.COST: {cost!r} is not one of {', '.join(COSTS)}")
-        if not tile_cost >= 0:
-            raise ConfigError(f"OSAL.PLUS.TILE_COST is {tile_cost}: give 0 or more")
-        self.purity, self.balance, self.cost, self.tile_cost = purity, balance, cost, tile_cost
+    def __init__(self, *, purity: bool = True, balance: bool = True) -> None:
+        self.purity, self.balance = purity, balance
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -58,14 +42,11 @@ class OSALNDPlus(Strategy):
         have = [sum(tile.get(c, 0) for tile in context.labelled.values()) for c in context.known_classes]
         keys = context.rank(context.pool)  # equals go by this order
         expected = np.stack([self.expected(auxiliary[k], target[k], have) for k in keys])
-        detected = np.array([len(auxiliary[k]["boxes"]) for k in keys], dtype=float)
-        # At least one nucleus: a tile that seems empty adds nothing, and must cost something.
-        cost = np.ones(len(keys)) if self.cost == "tile" else self.tile_cost + detected.clip(min=1)
-        chosen, gains = greedy_batch(expected, have if self.balance else None, cost=cost, size=context.size)
+        chosen, gains = greedy_batch(expected, have if self.balance else None, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         scores = {
             "expected_known": dict(zip(keys, expected.sum(axis=1).tolist())),
-            "n_detected": dict(zip(keys, detected.tolist())),
+            "n_detected": {k: float(len(auxiliary[k]["boxes"])) for k in keys},
             "gain": dict(zip(selected, gains)),
         }
         reasons = {
@@ -105,26 +86,24 @@ def class_shares(
 
 
 def greedy_batch(
-    expected: np.ndarray, have: Sequence[float] | None, *, cost: np.ndarray, size: int
+    expected: np.ndarray, have: Sequence[float] | None, *, size: int
 ) -> tuple[list[int], list[float]]:
-    """Rows taken one by one, each adding most, for its cost, to sum_c log(1 + have_c + expected_c).
+    """Rows taken one by one, each adding most to sum_c log(1 + have_c + expected_c).
 
-    The sum is submodular, so with equal costs the batch reaches 1 - 1/e of what the best one adds.
+    The sum is submodular, so the batch reaches 1 - 1/e of what the best one adds.
 
     Args:
         expected: (T, K) nuclei expected in each tile, T >= size.
         have: (K,) nuclei labelled; None: the nuclei count as they are, of whatever class.
-        cost: (T,) of each tile, above 0; what counts is its ratio to the mean.
 
     Returns:
-        Rows in the order of choice, the first of equals, and what each added, divided by its cost relative to the mean.
+        Rows in the order of choice, the first of equals, and what each added.
     """
     sums = None if have is None else 1.0 + np.asarray(have, dtype=np.float64)
-    cost = cost / cost.mean()
     chosen: list[int] = []
     gains: list[float] = []
     for _ in range(size):
-        added = (expected if sums is None else np.log1p(expected / sums)).sum(axis=1) / cost
+        added = expected.sum(axis=1) if sums is None else np.log1p(expected / sums).sum(axis=1)
         added[chosen] = -1.0
         best = int(np.argmax(added.round(5)))  # rounded as in context.rank: float32 noise decides nothing
         chosen.append(best)

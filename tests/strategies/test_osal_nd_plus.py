@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from play import play
 from test_strategies import answer, pool
 
-from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy
 from osal_detectron2.strategies.osal_nd_plus import OSALNDPlus, class_shares, greedy_batch
 
@@ -52,35 +51,13 @@ def test_balance_prefers_the_class_with_few_labels():
     assert select(OSALNDPlus(balance=False), tiles, budget=1, labelled=labelled).selected == ("much_a",)
 
 
-def test_per_nucleus_a_pure_tile_beats_a_dense_one_and_its_own_cost_counts():
-    tiles = {
-        "dense": tile(logits=[A] * 8, known=[True] * 4 + [False] * 4),
-        "pure": tile(logits=[A] * 2),
-        "empty": tile(logits=[]),
-    }
-    assert select(OSALNDPlus(balance=False), tiles, budget=3).selected[0] == "dense"
-    cheap = select(OSALNDPlus(balance=False, cost="nucleus", tile_cost=0), tiles, budget=3)
-    assert cheap.selected == ("pure", "dense", "empty")
-    # Costs 8, 2, 1, of mean 11 / 3; an empty tile costs as much as one nucleus.
-    assert cheap.scores["gain"] == pytest.approx({"pure": 11 / 3, "dense": 11 / 6, "empty": 0.0}, abs=1e-5)
-    # (4 / 13, 2 / 7, 0): opening a tile makes a second pure one dearer than the rest of a dense one.
-    dear = select(OSALNDPlus(balance=False, cost="nucleus", tile_cost=5), tiles, budget=3)
-    assert dear.selected == ("dense", "pure", "empty")
-    for wrong in ({"cost": "minute"}, {"tile_cost": -1.0}, {"tile_cost": float("nan")}):
-        with pytest.raises(ConfigError, match="OSAL.PLUS"):
-            OSALNDPlus(**wrong)
-
-
 def test_the_batch_saturates():
     expected = np.array([[10.0, 0.0], [0.0, 4.0], [9.0, 0.0]])
-    rows, gains = greedy_batch(expected, [99, 4], cost=np.ones(3), size=3)
+    rows, gains = greedy_batch(expected, [99, 4], size=3)
     assert rows == [1, 0, 2] and gains == pytest.approx([np.log(9 / 5), np.log(1.1), np.log(119 / 110)])
-    assert greedy_batch(expected, None, cost=np.ones(3), size=3) == ([0, 2, 1], [10.0, 9.0, 4.0])
+    assert greedy_batch(expected, None, size=3) == ([0, 2, 1], [10.0, 9.0, 4.0])
     twins = np.array([[0.0, 4.0], [0.0, 4.0], [60.0, 0.0]])
-    assert greedy_batch(twins, [99, 4], cost=np.ones(3), size=2)[0] == [
-        0,
-        2,
-    ]  # .59 of the first, then .47 against .37
+    assert greedy_batch(twins, [99, 4], size=2)[0] == [0, 2]  # .59 of the first, then .47 against .37
 
 
 def test_a_box_takes_the_posterior_of_the_target_s_box_there():
@@ -107,9 +84,7 @@ def test_the_greedy_batch_is_within_1_minus_1_over_e_of_the_best(seed, tiles):
         return np.log1p(expected[list(rows)].sum(axis=0) / (1.0 + have)).sum()
 
     best = max(value(rows) for rows in itertools.combinations(range(tiles), size))
-    assert (
-        value(greedy_batch(expected, have, cost=np.ones(tiles), size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
-    )
+    assert value(greedy_batch(expected, have, size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
 
 
 def test_without_balance_it_picks_as_pcss_does():
@@ -121,10 +96,5 @@ def test_without_balance_it_picks_as_pcss_does():
 
 def test_it_is_in_the_contract_with_every_switch():
     context = QueryContext(pool=pool(20), budget=5, seed=0, round=1, known_classes=("a", "b", "c"))
-    for parts in (
-        {"purity": False},
-        {"balance": False},
-        {"cost": "nucleus"},
-        {"cost": "nucleus", "tile_cost": 0.0},
-    ):
+    for parts in ({"purity": False}, {"balance": False}):
         assert len(answer(OSALNDPlus(**parts), context).selected) == 5
