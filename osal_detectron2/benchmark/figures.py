@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from .styles import (
     Style,
     setting_title,
     styles_of,
+    varied_by,
 )
 
 COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
@@ -66,19 +67,29 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Curves:
-    """What one figure of curves shows: columns of the cells, labels of the axes, and OSAL-ND with whom."""
+    """What one figure of curves shows: columns of the cells, labels of the axes, and which of the methods."""
 
     x: str
     y: str
     xlabel: str
     ylabel: str
-    ablations: bool = False
+    kind: str = "methods"
     references: bool = False  # methods that query nothing as horizontal lines
 
-    def shows(self, method: str) -> bool:
-        if method in REFERENCES:
-            return self.references
-        return method == "osal_nd" or (method in ABLATIONS) == self.ablations
+    def shown(self, methods: Collection[str]) -> set[str]:
+        """Of the methods of a setting: "variations" are those named after another one there, and that one;
+        "ablations" are ABLATIONS and OSAL-ND; "methods" are the others and OSAL-ND. Nothing without one to show."""
+        varied = {m: varied_by(m) for m in methods if varied_by(m) in methods}
+        others = set(methods) - set(varied) - set(REFERENCES)
+        groups = {
+            "variations": {*varied, *varied.values()},
+            "ablations": others.intersection(ABLATIONS),
+            "methods": others.difference(ABLATIONS, {"osal_nd"}),
+        }
+        chosen = groups[self.kind]
+        if chosen and self.kind != "variations" or self.kind == "methods":
+            chosen |= others.intersection({"osal_nd"})
+        return chosen | (set(REFERENCES).intersection(methods) if chosen and self.references else set())
 
 
 _TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"
@@ -86,16 +97,24 @@ _AFTER = "labelled_fraction_after_query"
 FIGURES = {
     "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, references=True),
     "fig3_known_queried": Curves(_AFTER, "known_cumulative", _TILES, "Known nuclei queried (cumulative)"),
-    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, ablations=True, references=True),
+    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="ablations", references=True),
+    "variations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="variations", references=True),
     "map_per_box": Curves(
         "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, references=True
     ),
     "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, references=True),
     "map_per_box_ablations": Curves(
-        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, ablations=True, references=True
+        "nuclei_annotated",
+        "mAP50",
+        "Boxes paid for (known + unknown)",
+        _MAP,
+        kind="ablations",
+        references=True,
     ),
     "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)"),
-    "purity_ablations": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)", ablations=True),
+    "purity_ablations": Curves(
+        _AFTER, "purity", _TILES, "Purity of the query (known / all)", kind="ablations"
+    ),
 }
 
 
@@ -130,16 +149,15 @@ def render(figure: Figure, suffix: str) -> bytes:
 
 
 def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
-    """One panel a setting and one shared legend; None if no cell has both columns or, for ablations, none was run.
+    """One panel a setting and one shared legend; None if no cell has both columns or no method is to be shown.
 
     Lines are means over folds and seeds, error bars one sample standard deviation. Methods that share their labelled
     fractions are drawn a little beside each other, so that no bar hides another.
     """
-    if what.ablations and not any(cell.method in ABLATIONS for cell in cells):
-        return None
     panels = {}
     for setting, inside in by_setting(cells).items():
-        groups = {m: group for m, group in by_method(inside).items() if what.shows(m)}
+        groups = by_method(inside)
+        groups = {m: groups[m] for m in what.shown(groups)}
         points = {m: mean_curve(g, what.x, what.y) for m, g in groups.items() if m not in REFERENCES}
         points = {m: p for m, p in points.items() if p}
         if points:
@@ -251,10 +269,10 @@ def _levels(groups: Mapping[str, Sequence[CellResult]], what: Curves) -> dict[st
 
 
 def _panels(count: int, *, labels: Sequence[str]) -> tuple[Figure, list]:
-    """A figure with `count` panels: one fills a column of a paper, more the whole width."""
+    """A figure with `count` panels: one with few lines fills a column of a paper, others the whole width."""
     columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = math.ceil(count / columns)
-    width = COLUMN if count == 1 else PAGE
+    width = COLUMN if count == 1 and len(labels) <= 8 else PAGE
     lines = math.ceil(len(labels) / _legend_columns(labels, width=width))
     height = {1: 2.3, 2: 2.3}.get(columns, 1.95) * rows + 0.25 + 0.17 * lines
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -316,8 +334,11 @@ def _reference_line(style: Style) -> dict:
 
 
 def _legend_columns(labels: Sequence[str], *, width: float) -> int:
-    most = 2 if width <= COLUMN else 6 if max(map(len, labels)) <= 15 else 5
-    return min(len(labels), most)
+    """As many as fit into `width` inches: a line and its gaps take 0.55, a character 0.065."""
+    for columns in range(min(len(labels), 6), 1, -1):
+        if sum(0.55 + 0.065 * max(map(len, labels[i::columns])) for i in range(columns)) <= width:
+            return columns
+    return 1
 
 
 def _by_rows(handles: Sequence, columns: int) -> list:

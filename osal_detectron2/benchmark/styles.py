@@ -97,8 +97,13 @@ def setting_title(setting: str) -> str:
     return re.sub(r"(?<=\d)_(?=\d)", "+", setting).replace("_", " ")
 
 
-def _label(name: str) -> str:
+def varied_by(name: str) -> str:
+    """The method of the table that `name` begins with, the longest; "" for none, or for one of the table itself."""
     bases = [base for base in STYLES if name.startswith(base + "_")]
-    base = max(bases, key=len, default="")
+    return "" if name in STYLES else max(bases, key=len, default="")
+
+
+def _label(name: str) -> str:
+    base = varied_by(name)
     rest = name.removeprefix(base).replace("_", " ").strip()
     return f"{STYLES[base].label} {rest}" if base else rest

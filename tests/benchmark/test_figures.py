@@ -66,6 +66,36 @@ def test_ablations_are_apart_and_absent_without_cells(cells, tmp_path):
     assert not any("ablations" in path.name for path in draw_all(few, tmp_path / "out"))
 
 
+def test_variations_are_apart_with_what_they_vary_and_every_legend_fits(cells, tmp_path):
+    few = tmp_path / "varied"
+    few.mkdir()
+    names = (
+        "osal_nd_with_long_words",
+        "osal_nd_plus_shared",
+        "random_shared",
+        "utss_x",
+    )  # osal_nd_plus was not run
+    for name in ("osal_nd", "random", "laal_ls_c", "utss", "full", *names):
+        make_cell(few, name, setting="3+4", maps=(45.0,) if name == "full" else (20.0, 30.0, 40.0))
+    make_cell(few, "osal_nd", setting="5+2")
+    varied = read_cells(few)
+    labels = {n: list(lines(draw_curves(varied, FIGURES[n]).axes[0])) for n in ("fig2_map", "fig4_ablations")}
+    assert labels["fig2_map"] == ["OSAL-ND", "Random", "LAAL ls c", "OSAL-ND+ shared", "Full annotation"]
+    assert labels["fig4_ablations"] == ["OSAL-ND", "UTSS", "Full annotation"]
+    figure = draw_curves(varied, FIGURES["variations"])
+    assert len(figure.axes) == 1, "a setting without variations has no panel"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "OSAL-ND", "Random", "UTSS", "OSAL-ND with long words", "Random shared", "UTSS x", "Full annotation"
+    ]  # fmt: skip
+    for group in (cells, varied):
+        for what in FIGURES.values():
+            if figure := draw_curves(group, what):
+                figure.draw_without_rendering()
+                box = figure.legends[0].get_window_extent()
+                assert 0 <= box.x0 and box.x1 <= figure.bbox.x1, what
+    assert draw_curves(cells, FIGURES["variations"]) is None
+
+
 def test_queries_stand_where_their_tiles_are_labelled(cells):
     axes = draw_curves(cells, FIGURES["fig3_known_queried"]).axes[0]
     assert list(lines(axes)["OSAL-ND"].get_xdata()) == pytest.approx([30, 50])
