@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, withStroke
 
-from .figures import COLUMN, PAGE, PAPER
+from .layout import COLUMN, PAGE, PAPER
 from .styles import BLUE, GREEN, ORANGE, SKY, VERMILLION
 
 # Colours that stand out from pink and violet stain; vermillion is kept for extra detections.

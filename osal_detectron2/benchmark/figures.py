@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..core.errors import ConfigError
 from ..core.store import write_bytes
+from .layout import COLUMN, PAPER, by_rows, legend_columns, panel_grid
 from .results import REFERENCES, CellResult, by_method, by_setting, mean_and_spread, mean_curve
 from .styles import (
     ABLATIONS,
@@ -34,35 +34,7 @@ from .styles import (
     varied_by,
 )
 
-COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
 FORMATS = ("png", "pdf", "svg")
-
-PAPER = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "hatch.linewidth": 0.5,
-    "pdf.fonttype": 42,  # TrueType, which publishers ask for
-    "svg.fonttype": "none",
-    "svg.hashsalt": "osal",
-    "savefig.dpi": 300,
-}
 
 
 @dataclass(frozen=True)
@@ -167,7 +139,7 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     styles = styles_of({cell.method for cell in cells})
     drawn = [m for m in styles if any(m in points or m in levels for points, levels in panels.values())]
     with rc_context(PAPER):
-        figure, axes = _panels(len(panels), labels=[styles[m].label for m in drawn])
+        figure, axes = panel_grid(len(panels), labels=[styles[m].label for m in drawn])
         for axis, (setting, (points, levels)) in zip(axes, panels.items()):
             _draw_panel(
                 axis, points, levels, styles=styles, order=drawn, percent=what.x.startswith("labelled")
@@ -187,9 +159,9 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
             )
             for m in drawn
         ]
-        columns = _legend_columns([styles[m].label for m in drawn], width=figure.get_figwidth())
+        columns = legend_columns([styles[m].label for m in drawn], width=figure.get_figwidth())
         figure.legend(
-            handles=_by_rows(handles, columns),
+            handles=by_rows(handles, columns),
             loc="outside lower center",
             ncols=columns,
             frameon=False,
@@ -240,7 +212,7 @@ def draw_seconds(cells: Sequence[CellResult]) -> Figure | None:
         axis.set_xlabel("Seconds per round (mean)")
         columns = min(len(steps), 3)
         figure.legend(
-            handles=_by_rows(axis.containers, columns),
+            handles=by_rows(axis.containers, columns),
             loc="outside lower center",
             ncols=columns,
             frameon=False,
@@ -266,21 +238,6 @@ def _levels(groups: Mapping[str, Sequence[CellResult]], what: Curves) -> dict[st
     """Method -> mean mAP50 of those that query nothing."""
     levels = {m: mean_and_spread([cell.final_mAP50 for cell in groups.get(m, ())])[0] for m in REFERENCES}
     return {m: level for m, level in levels.items() if level is not None} if what.y == "mAP50" else {}
-
-
-def _panels(count: int, *, labels: Sequence[str]) -> tuple[Figure, list]:
-    """A figure with `count` panels: one with few lines fills a column of a paper, others the whole width."""
-    columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
-    rows = math.ceil(count / columns)
-    width = COLUMN if count == 1 and len(labels) <= 8 else PAGE
-    lines = math.ceil(len(labels) / _legend_columns(labels, width=width))
-    height = {1: 2.3, 2: 2.3}.get(columns, 1.95) * rows + 0.25 + 0.17 * lines
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[count:]:
-        axis.remove()
-    return figure, axes[:count]
 
 
 def _draw_panel(
@@ -331,16 +288,3 @@ def _thousands(value: float, _) -> str:
 
 def _reference_line(style: Style) -> dict:
     return {"color": style.colour, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}
-
-
-def _legend_columns(labels: Sequence[str], *, width: float) -> int:
-    """As many as fit into `width` inches: a line and its gaps take 0.55, a character 0.065."""
-    for columns in range(min(len(labels), 6), 1, -1):
-        if sum(0.55 + 0.065 * max(map(len, labels[i::columns])) for i in range(columns)) <= width:
-            return columns
-    return 1
-
-
-def _by_rows(handles: Sequence, columns: int) -> list:
-    """`handles` in the order in which a legend of `columns`, which fills them downwards, reads along its rows."""
-    return [handle for start in range(columns) for handle in handles[start::columns]]

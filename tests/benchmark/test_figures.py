@@ -5,14 +5,13 @@ from cell_files import make_cell
 from PIL import Image
 
 from osal_detectron2.benchmark.figures import (
-    COLUMN,
     FIGURES,
-    PAGE,
     draw_all,
     draw_curves,
     draw_seconds,
     render,
 )
+from osal_detectron2.benchmark.layout import COLUMN, PAGE
 from osal_detectron2.benchmark.results import read_cells
 from osal_detectron2.benchmark.styles import ABLATIONS, STYLES, setting_title, styles_of
 from osal_detectron2.core.errors import ConfigError
