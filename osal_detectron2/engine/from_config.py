@@ -187,10 +187,9 @@ def matching_config(cfg: CfgNode) -> dict:
     return matching_keys(cfg, free=FREE_KEYS)
 
 
-def nodes_of_others(strategy: str) -> tuple[str, ...]:
-    """Prefixes of the keys that say nothing to a run with `strategy`: those of the other strategies' nodes."""
-    own = get_strategy(strategy).node
-    nodes = {get_strategy(name).node for name in available()} - {"", own}
+def nodes_of_others(node: str) -> tuple[str, ...]:
+    """Prefixes of the keys that say nothing to a strategy with this `node`: those of the other strategies' nodes."""
+    nodes = {get_strategy(name).node for name in available()} - {"", node}
     return tuple(f"OSAL.{node}." for node in sorted(nodes))
 
 
@@ -243,14 +242,15 @@ def open_ledger(
     config: Mapping,
     *,
     resume: bool,
+    node: str,
     read_only: bool = False,
     train_nuclei: dict | None = None,
     **facts,
 ) -> Ledger | None:
     """The ledger in `folder` on rank 0, created if there is none (but not if `read_only`); None on other ranks.
 
-    `facts` are the other arguments of `Ledger.create`. `train_nuclei`: numbers of known and unknown nuclei in the
-    training set, for the recall of the report; None where people label.
+    `facts` are the other arguments of `Ledger.create`. `node`: that of the strategy in OSAL. `train_nuclei`: numbers of
+    known and unknown nuclei in the training set, for the recall of the report; None where people label.
     """
     extra = {"plan": list(facts["plan"])}  # INIT_FILE may move, but not change the number of tiles
     if train_nuclei is not None:
@@ -268,6 +268,6 @@ def open_ledger(
     if not read_only:  # a preview may ask what another strategy would do
         base = get_cfg()
         add_osal_config(base)
-        ledger.check_config(config, ignore=nodes_of_others(facts["strategy"]), added=matching_config(base))
+        ledger.check_config(config, ignore=nodes_of_others(node), added=matching_config(base))
         ledger.check_dataset(facts["dataset_sha256"])
     return ledger

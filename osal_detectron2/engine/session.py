@@ -79,6 +79,7 @@ class Session:
                 output_dir,
                 config,
                 resume=resume,
+                node=plan.strategy.node,
                 read_only=read_only,
                 train_nuclei=None if human else count_nuclei(plan.train, num_known=len(known)),
                 strategy=plan.strategy.name,
