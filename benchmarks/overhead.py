@@ -123,10 +123,8 @@ def plain_detectors(cfg) -> dict[str, torch.nn.Module]:
 
 def same_weights(plain: dict[str, torch.nn.Module], model: torch.nn.Module) -> None:
     """Give the plain detectors the weights of OSALRCNN; it has more, namely those of its branches."""
-    target = model.target.state_dict()
-    backbone = {
-        k: v for k, v in target.items() if k.startswith("backbone.")
-    }  # the auxiliary may have none of its own
+    # The auxiliary may have no backbone of its own.
+    backbone = {k: v for k, v in model.target.state_dict().items() if k.startswith("backbone.")}
     for name, detector in plain.items():
         state = backbone | getattr(model, name).state_dict()
         missing = detector.load_state_dict(state, strict=False).missing_keys

@@ -40,8 +40,9 @@ def matching(row: dict, truth: Boxes, *, num_known: int, score: float):
 
 
 def print_boxes(table: dict, truths: dict, *, num_known: int) -> None:
-    wrong = {k: matching(table[k], truths[k], num_known=num_known, score=0.0)[1].extra for k in table}
-    wrong = np.concatenate([wrong[k] for k in table])
+    wrong = np.concatenate(
+        [matching(table[k], truths[k], num_known=num_known, score=0.0)[1].extra for k in table]
+    )
     scores, vacuity, tightness, logits = (
         np.concatenate([row[f] for row in table.values()])
         for f in ("scores", "cls_uncertainty", "loc_tightness", "logits")
@@ -66,9 +67,9 @@ def print_tiles(table: dict, truths: dict, *, num_known: int) -> None:
     known = np.array([(truths[k].classes < num_known).sum() for k in table])
     unknown = np.array([len(truths[k].classes) for k in table]) - known
     errors, share = [], []
-    for key, row in table.items():
+    for nuclei, (key, row) in zip(known, table.items()):
         kept, result = matching(row, truths[key], num_known=num_known, score=ERROR_SCORE)
-        errors.append(result.extra.sum() + (truths[key].classes < num_known).sum() - result.found.sum())
+        errors.append(result.extra.sum() + nuclei - result.found.sum())
         share.append(errors[-1] / max(1, len(kept) + result.found.size))
     print("score | measure | detections | known | unknown | errors | errors per nucleus and detection")
     for threshold in THRESHOLDS:

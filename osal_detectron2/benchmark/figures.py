@@ -50,18 +50,20 @@ class Curves:
 
     def shown(self, methods: Collection[str]) -> set[str]:
         """Of the methods of a setting: "variations" are those named after another one there, and that one;
-        "ablations" are ABLATIONS and OSAL-ND; "methods" are the others and OSAL-ND. Nothing without one to show."""
+        "ablations" are ABLATIONS and OSAL-ND; "methods" are the others. Nothing without one to show."""
         varied = {m: varied_by(m) for m in methods if varied_by(m) in methods}
         others = set(methods) - set(varied) - set(REFERENCES)
         groups = {
             "variations": {*varied, *varied.values()},
             "ablations": others.intersection(ABLATIONS),
-            "methods": others.difference(ABLATIONS, {"osal_nd"}),
+            "methods": others.difference(ABLATIONS),
         }
         chosen = groups[self.kind]
-        if chosen and self.kind != "variations" or self.kind == "methods":
-            chosen |= others.intersection({"osal_nd"})
-        return chosen | (set(REFERENCES).intersection(methods) if chosen and self.references else set())
+        if chosen and self.kind == "ablations":
+            chosen |= others & {"osal_nd"}
+        if chosen and self.references:
+            chosen |= set(REFERENCES).intersection(methods)
+        return chosen
 
 
 _TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"

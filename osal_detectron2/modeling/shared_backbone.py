@@ -29,6 +29,9 @@ class SharedBackbone(Backbone):
             yield
         finally:
             handle.remove()
+            self._features = (
+                None  # a training step that failed between the two leaves nothing for other images
+            )
 
     def _keep(self, module, args, features) -> None:
         self._features = features

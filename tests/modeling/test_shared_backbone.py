@@ -78,6 +78,19 @@ def test_inference_computes_the_features_of_its_own_images(toy_cfg, make_input):
     assert torch.equal(after_training, again)
 
 
+def test_a_step_that_fails_leaves_no_features_behind(toy_cfg, make_input, monkeypatch):
+    model = model_of(toy_cfg, "shared")
+    with monkeypatch.context() as patch:
+        patch.setattr(model.target.roi_heads, "forward", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            losses_of(model, [make_input(0, 1, seed=1)])
+    model.eval()
+    two = [make_input(2, seed=2)]
+    with torch.no_grad():
+        first, again = (model.auxiliary(two)[0]["instances"].scores for _ in range(2))
+    assert torch.equal(first, again)
+
+
 def test_scoring_with_the_auxiliary_puts_the_shared_backbone_into_inference(toy_cfg):
     model = model_of(toy_cfg, "shared")
     model.auxiliary.eval()
