@@ -29,9 +29,8 @@ class SharedBackbone(Backbone):
             yield
         finally:
             handle.remove()
-            self._features = (
-                None  # a training step that failed between the two leaves nothing for other images
-            )
+            # A step that failed between the two must leave nothing for other images.
+            self._features = None
 
     def _keep(self, module, args, features) -> None:
         self._features = features
