@@ -30,7 +30,15 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
             temperature: T; logits h give the loss CE(h / T) and the scores softmax(h / T) (methods section 3.7).
                 `forward` returns h itself.
             kwargs: arguments of `FastRCNNOutputLayers`.
+
+        Raises:
+            ConfigError: unknown `nms`, or a classifier of sigmoids.
         """
+        if kwargs.get("use_sigmoid_ce"):
+            raise ConfigError(
+                "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE (use_sigmoid_ce) is not supported: evidence and posteriors are "
+                "those of a softmax classifier; set it and USE_FED_LOSS to False"
+            )
         super().__init__(input_shape, **kwargs)
         if nms not in NMS_MODES:
             raise ConfigError(f"NMS '{nms}' (OSAL.PCSS.NMS) is unknown: choose one of {', '.join(NMS_MODES)}")

@@ -114,6 +114,14 @@ def test_unknown_nms_is_named():
         OpenSetFastRCNNOutputLayers(**ARGUMENTS, nms="soft")
 
 
+def test_a_classifier_of_sigmoids_is_refused():
+    """Entropy, vacuity and the posteriors of the strategies would silently be those of another model."""
+    with pytest.raises(
+        ConfigError, match="USE_SIGMOID_CE.*softmax classifier; set it and USE_FED_LOSS to False"
+    ):
+        OpenSetFastRCNNOutputLayers(**ARGUMENTS, use_sigmoid_ce=True)
+
+
 def test_evidential_classifier_replaces_the_cross_entropy_and_scores_by_alpha():
     schedule = KLSchedule(kl_weight=1.0, anneal_fraction=0.5, round_iters=4)
     predictor = EvidentialOutputLayers(**ARGUMENTS, schedule=schedule)
