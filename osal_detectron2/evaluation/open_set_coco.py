@@ -9,11 +9,11 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..core.errors import ConfigError, DataError
+from .matching import open_set_counts
 
 _ALL_AREAS = [[0.0, 1e10]]
 _IOU_50, _IOU_75 = 0, 5  # places of 0.50 and 0.75 in COCO's ten thresholds
@@ -253,69 +253,6 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
             "tiles": len(self._truth),
             "tiles_without_detections": len(self._truth) - with_detections,
         }
-
-
-def open_set_counts(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    classes: np.ndarray,
-    *,
-    known_boxes: np.ndarray,
-    known_classes: np.ndarray,
-    unknown_boxes: np.ndarray,
-    iou_thresh: float = 0.5,
-) -> tuple[int, int]:
-    """Count, on one tile, the unknown nuclei taken for known ones and the detections that took them.
-
-    A detection takes an unknown nucleus if their IoU is at least `iou_thresh` and it is not the true match of
-    a known nucleus of its class (see `true_matches`).
-
-    Args:
-        boxes, scores, classes: (D, 4) xywh, (D,), (D,) detections above the score threshold.
-        known_boxes, known_classes: (G, 4) xywh, (G,) known ground truth.
-        unknown_boxes: (U, 4) xywh.
-
-    Returns:
-        (unknown nuclei taken at least once, detections that take at least one unknown nucleus).
-    """
-    if not len(boxes) or not len(unknown_boxes):
-        return 0, 0
-    free = ~true_matches(boxes, scores, classes, known_boxes, known_classes, iou_thresh=iou_thresh)
-    takes = (box_iou(boxes, unknown_boxes) >= iou_thresh) & free[:, None]
-    return int(takes.any(axis=0).sum()), int(takes.any(axis=1).sum())
-
-
-def true_matches(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    classes: np.ndarray,
-    gt_boxes: np.ndarray,
-    gt_classes: np.ndarray,
-    *,
-    iou_thresh: float = 0.5,
-) -> np.ndarray:
-    """(D,) bool: which detections COCO counts as true positives.
-
-    Best score first, each detection takes the free nucleus of its class with the largest IoU >= `iou_thresh`.
-    """
-    matched = np.zeros(len(boxes), dtype=bool)
-    if not len(boxes) or not len(gt_boxes):
-        return matched
-    iou = np.where(classes[:, None] == gt_classes[None, :], box_iou(boxes, gt_boxes), -1.0)
-    for d in np.argsort(-scores, kind="stable"):
-        best = int(iou[d].argmax())
-        if iou[d, best] >= iou_thresh:
-            matched[d] = True
-            iou[:, best] = -1.0
-    return matched
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) IoU of xywh boxes (A, 4) and (B, 4), by COCO's own arithmetic."""
-    if not len(a) or not len(b):
-        return np.zeros((len(a), len(b)))
-    a, b = np.ascontiguousarray(a, dtype=float), np.ascontiguousarray(b, dtype=float)
-    return coco_mask.iou(a, b, [0] * len(b))
 
 
 _NOTHING = (np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))

@@ -9,7 +9,8 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from osal_detectron2.core.errors import ConfigError, DataError
-from osal_detectron2.evaluation.open_set_coco import OpenSetCOCOEvaluator, true_matches
+from osal_detectron2.evaluation.matching import true_matches
+from osal_detectron2.evaluation.open_set_coco import OpenSetCOCOEvaluator
 
 KNOWN = ["tumor", "lymphocyte"]
 UNKNOWN = len(KNOWN)
