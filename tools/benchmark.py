@@ -101,9 +101,10 @@ def run(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # so that the cells are stopped as well
+    for name in ("SIGTERM", "SIGHUP"):  # so that the cells are stopped as well; Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         sys.exit(run())
     except OSALError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import statistics
@@ -23,6 +24,7 @@ _CONSOLE = "console.txt"
 _ROUND_0 = "round_0.pth"
 _POLL_SECONDS = 0.2
 _REPORT_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL; a run survives both
 
 # Two detectors' activations come and go at each step: without these, glibc hands the pages back each time.
@@ -167,6 +169,7 @@ class GridRunner:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # Ctrl-C comes to this process alone, which then stops the cells in order
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         return _Running(cell, process, slot)
 
@@ -223,9 +226,9 @@ class GridRunner:
             self.failures[cell.id] = f"exit code {code}: {_last_line(self.folder(cell) / _CONSOLE)}"
             self.say(f"FAILED {cell.id}: {self.failures[cell.id]}")
             return
+        _drop_weights(self.folder(cell))  # first: nobody comes back to a cell with a result
         write_json(self.result_path(cell), result)
         self._durations[cell] = result["seconds"]
-        _drop_weights(self.folder(cell))
         self._drop_round_0(cell)
         self.say(
             f"{cell.id}: AULC {result['aulc']:.2f}, final mAP50 {result['final_mAP50']:.2f}, {result['seconds']:.0f} s"
@@ -258,6 +261,11 @@ class GridRunner:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         self.say(f"[{done}/{len(self.cells)} cells{failed}, ETA {eta}] {now}")
         return time.monotonic()
+
+
+def _die_with_parent() -> None:
+    """In a new cell: end when this process is killed, so that the next one finds the run folder free."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _drop_weights(folder: Path) -> None:

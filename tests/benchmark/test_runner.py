@@ -38,6 +38,14 @@ def finished(grid_file, tmp_path_factory):
     return output
 
 
+def free(run):
+    try:
+        with RunLock(run):
+            return True
+    except LedgerError:
+        return False
+
+
 def result(output, method):
     return json.loads((output / "results" / f"3_4-all-{method}-0.json").read_text())
 
@@ -115,15 +123,24 @@ def test_at_the_time_limit_running_cells_are_stopped(grid_file, tmp_path, capsys
         pass  # nobody works there any more
 
 
-def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)], ids=lambda value: str(value)
+)
+def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_path, name, code):
+    """Also by a closed terminal, and by a kill that leaves no time to stop the cell."""
     words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
     run = tmp_path / "cells/3_4/all/random/0"
     process = subprocess.Popen([sys.executable, benchmark.__file__, *words])
     while not (run / "rounds/init/commit.json").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.terminate()
-    assert process.wait(30) == 128 + signal.SIGTERM and not (tmp_path / "results").exists()
+    process.send_signal(getattr(signal, name))
+    assert process.wait(30) == code and not (tmp_path / "results").exists()
+    deadline = time.monotonic() + 2  # the kernel needs a moment to end a large process
+    while not free(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with RunLock(run):
+        assert not (run / "rounds/001/commit.json").exists()  # the cell did not go on by itself
     assert benchmark.run(words) == 0
     mine, expected = result(tmp_path, "random"), result(finished, "random")
     volatile = ("seconds", "commit", "hardware")
