@@ -52,8 +52,15 @@ def run(args: argparse.Namespace, prepare: Prepare) -> None:
             dist_url=args.dist_url,
             args=(args, prepare),
         )
-    except ProcessExitedException as stopped:  # a child has printed its error already
-        raise SystemExit(stopped.exit_code or 1) from None
+    except ProcessExitedException as stopped:
+        if stopped.signal_name is None:  # the process has printed its error already
+            raise SystemExit(stopped.exit_code or 1) from None
+        print(
+            f"error: process {stopped.error_index} of {args.num_gpus} was killed ({stopped.signal_name}; where nobody did it, "
+            "memory ran out: see SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS). Go on with --resume",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
 
 
 def main(args: argparse.Namespace, prepare: Prepare) -> None:

@@ -1,7 +1,11 @@
 """Batch size, loader workers and processes: a matter of cost, never of what is selected."""
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 
 import pytest
 from miniature import command, record
@@ -81,3 +85,21 @@ def test_an_error_in_one_process_ends_all(tiny_config, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1 and "error: OSAL.STRATEGY" in done.stderr
+
+
+def test_a_killed_process_ends_all_and_says_how_to_go_on(tiny_config, tmp_path):
+    options = ("OUTPUT_DIR", tmp_path, "OSAL.STRATEGY", "random", "OSAL.SCHEDULE.MIN_ITERS", 12)
+
+    def kill_rank_0():
+        while not (tmp_path / "rounds/init/commit.json").exists():
+            time.sleep(0.01)
+        os.kill(json.loads((tmp_path / ".lock").read_text())["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_rank_0, daemon=True)
+    killer.start()
+    done = command(tiny_config, *options, flags=("--num-gpus", "2"), timeout=120)
+    assert done.returncode == 1
+    assert "error: process 0 of 2 was killed (SIGKILL" in done.stderr and "--resume" in done.stderr
+    again = command(tiny_config, *options, flags=("--num-gpus", "2", "--resume"))
+    assert again.returncode == 0, again.stderr
+    assert verify(tmp_path) == []
