@@ -56,8 +56,8 @@ def run(args: argparse.Namespace, prepare: Prepare) -> None:
         if stopped.signal_name is None:  # the process has printed its error already
             raise SystemExit(stopped.exit_code or 1) from None
         print(
-            f"error: process {stopped.error_index} of {args.num_gpus} was killed ({stopped.signal_name}; where nobody did it, "
-            "memory ran out: see SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS). Go on with --resume",
+            f"error: process {stopped.error_index} of {args.num_gpus} was killed ({stopped.signal_name}; where nobody "
+            "did it, memory ran out: see SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS). Go on with --resume",
             file=sys.stderr,
         )
         raise SystemExit(1) from None
