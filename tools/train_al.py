@@ -50,7 +50,8 @@ def build_config(args):
         ValueError,
     ) as error:  # yacs: odd number of words, unknown key, wrong type
         raise ConfigError(
-            f"{error.args[0]}; our keys are in osal_detectron2/config.py; floats have a dot, names in a list have quotes"
+            f"{error.args[0]}; our keys are in osal_detectron2/config.py; floats have a dot, "
+            "names in a list have quotes"
         ) from None
     return cfg
 

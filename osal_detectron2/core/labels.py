@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import DataError
+from .errors import DataError, LedgerError
 from .store import read_json, write_json
 
 SCHEMA = "osal-labels/1"
@@ -108,3 +108,21 @@ class LabelFile:
         """Write labels.json atomically. Raises OutputError."""
         tiles = {key: tile.as_json() for key, tile in self.tiles.items()}
         write_json(path, {"schema": SCHEMA, "classes": list(self.classes), "tiles": tiles})
+
+    def write_once(self, path: str | Path) -> None:
+        """Write labels.json, unless an import or a killed process has left it there already.
+
+        An answer to another selection is replaced. Raises LedgerError where the file has other labels for these tiles;
+        OutputError.
+        """
+        if Path(path).is_file():
+            present = LabelFile.read(path).tiles
+            if present == dict(self.tiles):
+                return
+            if present.keys() == self.tiles.keys():
+                tile = next(key for key in self.tiles if present[key] != self.tiles[key])
+                raise LedgerError(
+                    f"{path}: holds other labels for tile {tile} than are to be committed; if the file is "
+                    "wrong, delete it and run again"
+                )
+        self.write(path)

@@ -17,10 +17,10 @@ checks the chain; `core.verify` lists every fault instead of stopping at the fir
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .config_record import changes, plain
 from .errors import DataError, LedgerError
 from .labels import LABELLED, REVIEWED_EMPTY, LabelFile, TileLabels
 from .rounds import INIT, budget_of, next_round, round_name
@@ -74,9 +74,9 @@ class Ledger:
             "known_classes": list(known_classes),
             "pool": sorted(pool),
             "plan": plan,
-            "config": _plain(config),
+            "config": plain(config),
             "dataset_sha256": dataset_sha256,
-            "versions": _plain(versions),
+            "versions": plain(versions),
         }
         write_json(folder / "run.json", header)
         return cls(folder, header)
@@ -105,15 +105,7 @@ class Ledger:
         Keys that start with one of `ignore` do not count. `added`: what a key was before there was such a key, for
         runs of an older version.
         """
-        new = {key: value for key, value in _plain(config).items() if not key.startswith(ignore)}
-        old = {key: value for key, value in _plain(added).items() if key in new}
-        old |= {key: value for key, value in self.header["config"].items() if not key.startswith(ignore)}
-        missing = "(not set)"
-        changed = [
-            f"{key}: {_show(old, key, missing)} -> {_show(new, key, missing)}"
-            for key in sorted(old.keys() | new.keys())
-            if _show(old, key, missing) != _show(new, key, missing)
-        ]
+        changed = changes(self.header["config"], config, ignore=ignore, added=added)
         if changed:
             raise LedgerError(
                 f"{self.folder}: the config is not the one this run was started with: {'; '.join(changed)}. "
@@ -271,7 +263,10 @@ class Ledger:
                 f"{folder / 'selection.json'}: is not the selection of round {round}; delete the file"
             )
 
-        self._keep_labels(folder / "labels.json", selected, labels, classes)
+        if classes is None:
+            classes = sorted({name for tile in labels.values() for name in tile.classes})
+        answers = LabelFile(classes=tuple(classes), tiles={key: labels[key] for key in selected})
+        answers.write_once(folder / "labels.json")
         previous = self.round_dir(chain[-1]["round"]) / "commit.json" if chain else self.folder / "run.json"
         write_json(
             folder / "commit.json",
@@ -307,35 +302,7 @@ class Ledger:
         if budget and pool and not selected:
             raise LedgerError(f"{where}: no tile is selected, but the plan gives {budget} to this round")
 
-    @staticmethod
-    def _keep_labels(
-        path: Path, selected: Sequence[str], labels: Mapping[str, TileLabels], classes: Sequence[str] | None
-    ) -> None:
-        """Keep labels.json (from an import or a killed process) if it says the same; replace no answer."""
-        if path.is_file():
-            present = LabelFile.read(path).tiles
-            if present == dict(labels):
-                return
-            if set(present) == set(selected):
-                tile = next(key for key in selected if present[key] != labels[key])
-                raise LedgerError(
-                    f"{path}: holds other labels for tile {tile} than are to be committed; if the file is "
-                    "wrong, delete it and run again"
-                )  # otherwise it answers a selection that was made again since
-        if classes is None:
-            classes = sorted({name for tile in labels.values() for name in tile.classes})
-        LabelFile(classes=tuple(classes), tiles={key: labels[key] for key in selected}).write(path)
-
 
 def _first_duplicate(keys: Sequence[str]) -> str | None:
     seen: set[str] = set()
     return next((key for key in keys if key in seen or seen.add(key)), None)
-
-
-def _plain(mapping: Mapping) -> dict:
-    """What JSON makes of a mapping: tuples become lists, so that old and new compare."""
-    return json.loads(json.dumps(dict(mapping), allow_nan=False))
-
-
-def _show(config: Mapping, key: str, missing: str) -> str:
-    return json.dumps(config[key], sort_keys=True) if key in config else missing

@@ -137,7 +137,8 @@ def osal_settings(cfg: DictConfig) -> CfgNode:
         settings.merge_from_other_cfg(CfgNode({"OSAL": given}))
     except (AssertionError, KeyError, ValueError) as error:
         raise ConfigError(
-            f"osal: {error.args[0]}; the keys are in osal_detectron2/config.py; floats have a dot, names in a list have quotes"
+            f"osal: {error.args[0]}; the keys are in osal_detectron2/config.py; floats have a dot, "
+            "names in a list have quotes"
         ) from None
     check_choices(settings.OSAL)
     settings.SOLVER.IMS_PER_BATCH = cfg.dataloader.batch_size
