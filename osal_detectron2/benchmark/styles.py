@@ -49,6 +49,8 @@ STYLES = {
     "uncertainty": Style("Uncertainty", ORANGE, "^", DASHED),
     "coreset": Style("Coreset", GREEN, "D", DASHDOT),
     "laal": Style("LAAL", SKY, "v", SOLID),
+    "laal_ls_c": Style("LAAL LS+C", SKY, "p", SOLID),
+    "laal_lt_c": Style("LAAL LT/C", SKY, "d", DASHED),
     "ll4al": Style("LL4AL", PURPLE, "P", DASHED),
     "cald": Style("CALD", BLUE, "X", SOLID),
     "lfosa": Style("LfOSA", GREEN, "<", SOLID),
@@ -79,7 +81,7 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """{method: style} in the order of legends: the table's, methods not known by name, those that query nothing.
 
     Each new method gets a marker, colour and line of its own and, as its label, its name with blanks, or that of the
-    method it varies: laal_ls_c becomes "LAAL ls c".
+    method it varies: random_shared becomes "Random shared".
     """
     methods = set(methods)
     known = {name: style for name, style in STYLES.items() if name in methods}

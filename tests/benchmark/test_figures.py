@@ -74,12 +74,18 @@ def test_variations_are_apart_with_what_they_vary_and_every_legend_fits(cells, t
         "random_shared",
         "utss_x",
     )  # osal_nd_plus was not run
-    for name in ("osal_nd", "random", "laal_ls_c", "utss", "full", *names):
+    for name in ("osal_nd", "random", "laal_three_in_one", "utss", "full", *names):
         make_cell(few, name, setting="3+4", maps=(45.0,) if name == "full" else (20.0, 30.0, 40.0))
     make_cell(few, "osal_nd", setting="5+2")
     varied = read_cells(few)
     labels = {n: list(lines(draw_curves(varied, FIGURES[n]).axes[0])) for n in ("fig2_map", "fig4_ablations")}
-    assert labels["fig2_map"] == ["OSAL-ND", "Random", "LAAL ls c", "OSAL-ND+ shared", "Full annotation"]
+    assert labels["fig2_map"] == [
+        "OSAL-ND",
+        "Random",
+        "LAAL three in one",
+        "OSAL-ND+ shared",
+        "Full annotation",
+    ]
     assert labels["fig4_ablations"] == ["OSAL-ND", "UTSS", "Full annotation"]
     figure = draw_curves(varied, FIGURES["variations"])
     assert len(figure.axes) == 1, "a setting without variations has no panel"
@@ -140,5 +146,5 @@ def test_no_two_methods_of_a_figure_look_alike():
         )  # without colour
     assert [setting_title(name) for name in ("5_2", "3+4", "by_slide")] == ["5+2", "3+4", "by slide"]
     assert list(styles_of(["full", "zebra", "random"])) == ["random", "zebra", "full"]
-    assert styles_of(["laal_ls_c"])["laal_ls_c"].label == "LAAL ls c"
+    assert styles_of(["random_shared"])["random_shared"].label == "Random shared"
     assert styles_of(["osal_nd_wo_ci_x"])["osal_nd_wo_ci_x"].label == "w/o CI x"
