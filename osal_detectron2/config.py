@@ -75,8 +75,6 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.PCSS = CN()
     # Candidate set = CAND_FACTOR * budget tiles [paper: 2N].
     cfg.OSAL.PCSS.CAND_FACTOR = 2.0
-    # Factor 1 + (CAND_FACTOR - 1) * labelled share of the tiles instead: purity first, uncertainty later.
-    cfg.OSAL.PCSS.ANNEAL = False
     # Auxiliary detections below this score are not counted. Section 2.3.
     cfg.OSAL.PCSS.SCORE_THRESH = 0.3
     # What counts as a known nucleus: "proto" nearer to the known prototype, "label" head says known, "both".

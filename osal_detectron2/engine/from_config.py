@@ -70,7 +70,6 @@ def build_strategy(cfg: CfgNode) -> Strategy:
     cls = get_strategy(cfg.OSAL.STRATEGY)
     settings = {
         "candidate_factor": cfg.OSAL.PCSS.CAND_FACTOR,
-        "anneal": cfg.OSAL.PCSS.ANNEAL,
         "count_rule": cfg.OSAL.PCSS.COUNT_RULE,
         "target_score_thresh": cfg.OSAL.UTSS.SCORE_THRESH,
     }

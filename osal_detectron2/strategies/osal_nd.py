@@ -21,8 +21,6 @@ class OSALND(Strategy):
 
     Args:
         candidate_factor: size of the candidate set in budgets [paper: 2].
-        anneal: start from a factor of 1, stage one alone, and come to `candidate_factor` as the share of labelled
-            tiles comes to 1.
         count_rule: what counts as a known nucleus, see `count_known`.
         target_score_thresh: target detections below it take no part in CI and LI.
     """
@@ -32,14 +30,9 @@ class OSALND(Strategy):
     use_pcss = use_ci = use_li = True
 
     def __init__(
-        self,
-        *,
-        candidate_factor: float = 2.0,
-        anneal: bool = False,
-        count_rule: str = "proto",
-        target_score_thresh: float = 0.05,
+        self, *, candidate_factor: float = 2.0, count_rule: str = "proto", target_score_thresh: float = 0.05
     ) -> None:
-        self.candidate_factor, self.anneal = candidate_factor, anneal
+        self.candidate_factor = candidate_factor
         self.count_rule = count_rule
         self.target_score_thresh = target_score_thresh
 
@@ -82,11 +75,7 @@ class OSALND(Strategy):
 
     def cut(self, ranked: list[str], context: QueryContext) -> list[str]:
         """The candidates: at least the budget itself, so that a factor below one cannot starve stage two."""
-        factor = self.candidate_factor
-        if self.anneal:
-            labelled = len(context.labelled)
-            factor = 1 + (factor - 1) * labelled / (labelled + len(context.pool))
-        return ranked[: max(context.size, math.floor(factor * context.size))]
+        return ranked[: max(context.size, math.floor(self.candidate_factor * context.size))]
 
     def _reason(self, key: str, rank: int, candidates: int, scores: dict[str, dict[str, float]]) -> str:
         parts = []
@@ -153,10 +142,8 @@ class RandomFromCandidates(OSALND):
     name = "random_from_candidates"
     needs = {"auxiliary": _PROTOTYPE_FIELDS}
 
-    def __init__(
-        self, *, candidate_factor: float = 2.0, anneal: bool = False, count_rule: str = "proto"
-    ) -> None:
-        super().__init__(candidate_factor=candidate_factor, anneal=anneal, count_rule=count_rule)
+    def __init__(self, *, candidate_factor: float = 2.0, count_rule: str = "proto") -> None:
+        super().__init__(candidate_factor=candidate_factor, count_rule=count_rule)
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)

@@ -269,22 +269,3 @@ def test_a_small_candidate_factor_cannot_starve_the_query():
     table = by_hand([3] * 6, ci=[0.5] * 6, li=[0.5] * 6)
     context = QueryContext(pool=tuple("012345"), budget=4, seed=0, round=0)
     assert len(answer(get_strategy("osal_nd")(candidate_factor=0.1), context, table).selected) == 4
-
-
-def test_annealing_hands_over_from_stage_one_to_stage_two():
-    """CAND_FACTOR 3, budget 2: one labelled tile of six makes factor 4/3, two candidates; four of eight factor 2."""
-    strategy = get_strategy("osal_nd")(candidate_factor=3.0, anneal=True)
-    for pool, labelled, expected in (("01234", 1, set("01")), ("0123", 4, set("23"))):
-        table = by_hand(
-            [9, 8, 7, 6, 1][: len(pool)], ci=[0.1, 0.2, 0.4, 0.5, 0.9][: len(pool)], li=[0.5] * len(pool)
-        )
-        context = QueryContext(
-            pool=tuple(pool),
-            budget=2,
-            seed=0,
-            round=0,
-            labelled={f"labelled {i}": {} for i in range(labelled)},
-        )
-        selection = answer(strategy, context, table)
-        assert len(selection.candidates) == (2 if labelled == 1 else 4)
-        assert set(selection.selected) == expected
