@@ -105,8 +105,7 @@ class Ledger:
         Keys that start with one of `ignore` do not count. `added`: what a key was before there was such a key, for
         runs of an older version.
         """
-        changed = changes(self.header["config"], config, ignore=ignore, added=added)
-        if changed:
+        if changed := changes(self.header["config"], config, ignore=ignore, added=added):
             raise LedgerError(
                 f"{self.folder}: the config is not the one this run was started with: {'; '.join(changed)}. "
                 "Set the old value, or start a new run in a new OUTPUT_DIR"
