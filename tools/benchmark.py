@@ -67,6 +67,7 @@ def run(argv=None) -> int:
     if len(arguments.options) % 2:
         raise ConfigError(f"options come in pairs KEY VALUE: {' '.join(arguments.options)}")
     grid = read_grid(arguments.grid)
+    everything = grid.cells(options=arguments.options)
     cells = grid.cells(
         methods=arguments.only,
         settings=arguments.settings,
@@ -76,7 +77,7 @@ def run(argv=None) -> int:
     )
     runner = GridRunner(
         cells,
-        plan_cells(grid.config, cells),
+        dict(zip(everything, plan_cells(grid.config, everything))),
         config=grid.config,
         output=arguments.output,
         jobs=arguments.jobs,

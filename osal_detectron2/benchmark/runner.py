@@ -45,7 +45,8 @@ class GridRunner:
     OUTPUT/results/<setting>-<fold>-<method>-<seed>.json when complete.
 
     Args:
-        cells: in the order to run them. plans: what plan.py says of each.
+        cells: in the order to run them.
+        plans: what plan.py says of each, and of the other cells of the grid, for which a round 0 is kept.
         config: the base config file. output: folder of the grid.
         jobs: cells at a time. gpus: given to the jobs in turn as CUDA_VISIBLE_DEVICES; empty leaves it alone.
         cores: CPU cores, shared among the jobs as OMP_NUM_THREADS, unless that is set.
@@ -57,7 +58,7 @@ class GridRunner:
     def __init__(
         self,
         cells: Sequence[Cell],
-        plans: Sequence[Mapping],
+        plans: Mapping[Cell, Mapping],
         *,
         config: Path,
         output: Path,
@@ -70,7 +71,7 @@ class GridRunner:
         say: Callable[[str], None] = print,
     ) -> None:
         self.cells, self.config, self.output = list(cells), Path(config), Path(output)
-        self.plans = {cell: plan for cell, plan in zip(cells, plans)}
+        self.plans = plans
         self.jobs, self.gpus, self.cores = jobs, tuple(gpus), cores
         self.max_seconds, self.commit, self.hardware, self.say = (
             max_seconds,
@@ -80,6 +81,9 @@ class GridRunner:
         )
         self.failures: dict[str, str] = {}
         self._durations: dict[Cell, float] = {}
+        self._groups: dict[tuple, list[Cell]] = {}
+        for cell in plans:
+            self._groups.setdefault(self._recipe(cell), []).append(cell)
 
     # ---- files ------------------------------------------------------------------------------------------
     def folder(self, cell: Cell) -> Path:
@@ -174,13 +178,12 @@ class GridRunner:
         return _Running(cell, process, slot)
 
     # ---- round 0, trained once where the recipe is the same -----------------------------------------------
+    def _recipe(self, cell: Cell) -> tuple:
+        return cell.setting, cell.fold, cell.seed, self.plans[cell]["recipe_sha256"]
+
     def _group(self, cell: Cell) -> list[Cell]:
         """The cells that train round 0 as this one does, itself included."""
-
-        def recipe(c: Cell) -> tuple:
-            return c.setting, c.fold, c.seed, self.plans[c]["recipe_sha256"]
-
-        return [other for other in self.cells if recipe(other) == recipe(cell)]
+        return self._groups[self._recipe(cell)]
 
     def _round_0(self, cell: Cell) -> Path | None:
         """The round-0 checkpoint that a cell of the group has left."""

@@ -227,11 +227,13 @@ def test_the_list_names_cells_in_order_with_their_state(grid_file, finished, cap
     assert len(lines) == 12 and lines[6][1] == "3_4/all/random/1"
 
 
-def test_round_0_is_trained_once_where_the_recipe_is_the_same(grid_file, tmp_path):
+@pytest.mark.parametrize("starts", [["random,count_all"], ["random", "count_all"]], ids=["at_once", "later"])
+def test_round_0_is_trained_once_where_the_recipe_is_the_same(grid_file, tmp_path, starts):
     grid = grid_file.with_name("sharing.yaml")
     grid.write_text(grid_file.read_text().replace("STRATEGY: count_all", "STRATEGY: utss"))
-    words = [str(grid), "--output", str(tmp_path), "--jobs", "2", "--only", "random,count_all", *ONE]
-    assert benchmark.run(words) == 0
+    for methods in starts:
+        words = [str(grid), "--output", str(tmp_path), "--jobs", "2", "--only", methods, *ONE]
+        assert benchmark.run(words) == 0
     first, second = (result(tmp_path, method)["rounds"][0] for method in ("random", "count_all"))
     for key in ("mAP50", "AP", "aose", "labelled_tiles", "per_class"):
         assert first[key] == second[key]
