@@ -145,8 +145,6 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.PLUS.PURITY = True
     # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
     cfg.OSAL.PLUS.BALANCE = True
-    # Prefer tiles with many nuclei; without it, by composition alone, for who pays by the nucleus and not by the tile.
-    cfg.OSAL.PLUS.DENSITY = True
 
     # Baseline ll4al: a head of the target that predicts its loss. Section 3.5.
     cfg.OSAL.LL4AL = CN()

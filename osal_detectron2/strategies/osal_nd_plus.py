@@ -17,8 +17,6 @@ from .box_match import best_match
 from .posteriors import softmax
 from .prototype_count import nearer_known, warn_if_blind
 
-FEW = 5.0
-
 
 @register
 class OSALNDPlus(Strategy):
@@ -27,15 +25,14 @@ class OSALNDPlus(Strategy):
     Args:
         purity: count the auxiliary detections nearer to the known prototype, as PCSS does; without it, all.
         balance: of the classes; without it, the sum over the classes.
-        density: prefer tiles with many nuclei; without it, a tile counts by its composition, see `of_average_size`.
     """
 
     name = "osal_nd_plus"
     node = "PLUS"
     needs = {"auxiliary": ("dist_known", "dist_unknown"), "target": ("logits",)}
 
-    def __init__(self, *, purity: bool = True, balance: bool = True, density: bool = True) -> None:
-        self.purity, self.balance, self.density = purity, balance, density
+    def __init__(self, *, purity: bool = True, balance: bool = True) -> None:
+        self.purity, self.balance = purity, balance
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -45,13 +42,11 @@ class OSALNDPlus(Strategy):
         have = [sum(tile.get(c, 0) for tile in context.labelled.values()) for c in context.known_classes]
         keys = context.rank(context.pool)  # equals go by this order
         expected = np.stack([self.expected(auxiliary[k], target[k], have) for k in keys])
-        detected = np.array([len(auxiliary[k]["boxes"]) for k in keys])
-        worth = expected if self.density else of_average_size(expected, detected)
-        chosen, gains = greedy_batch(worth, have if self.balance else None, size=context.size)
+        chosen, gains = greedy_batch(expected, have if self.balance else None, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         scores = {
             "expected_known": dict(zip(keys, expected.sum(axis=1).tolist())),
-            "n_detected": dict(zip(keys, detected.astype(float).tolist())),
+            "n_detected": {k: float(len(auxiliary[k]["boxes"])) for k in keys},
             "gain": dict(zip(selected, gains)),
         }
         reasons = {
@@ -88,15 +83,6 @@ def class_shares(
         posterior /= posterior.sum(axis=1, keepdims=True).clip(1e-12)
         shares = np.where((overlap >= min_iou)[:, None], posterior, shares)
     return shares
-
-
-def of_average_size(expected: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """What each tile (T, K) would hold if it had as many nuclei as the mean tile, of its own composition.
-
-    `detected` (T,) are the nuclei that it has. FEW of them are added that are none, so that a tile with one known
-    nucleus is not the purest.
-    """
-    return expected * (detected.mean() / (detected + FEW))[:, None]
 
 
 def greedy_batch(

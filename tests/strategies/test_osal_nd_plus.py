@@ -51,17 +51,6 @@ def test_balance_prefers_the_class_with_few_labels():
     assert select(OSALNDPlus(balance=False), tiles, budget=1, labelled=labelled).selected == ("much_a",)
 
 
-def test_without_density_the_purer_tile_comes_before_the_larger_one():
-    """Mean 7 nuclei: 6 of 10 are worth 6 * 7 / 15 = 2.8, 4 of 4 are worth 4 * 7 / 9 = 3.1."""
-    tiles = {"large": tile(logits=[A] * 10, known=[True] * 6 + [False] * 4), "pure": tile(logits=[A] * 4)}
-    assert select(OSALNDPlus(), tiles, budget=1).selected == ("large",)
-    pure = select(OSALNDPlus(density=False, balance=False), tiles, budget=1)
-    assert pure.selected == ("pure",) and pure.scores["gain"]["pure"] == pytest.approx(28 / 9)
-    assert pure.scores["expected_known"] == pytest.approx(
-        {"large": 6.0, "pure": 4.0}
-    )  # what is there, all the same
-
-
 def test_the_batch_saturates():
     expected = np.array([[10.0, 0.0], [0.0, 4.0], [9.0, 0.0]])
     rows, gains = greedy_batch(expected, [99, 4], size=3)
@@ -107,5 +96,5 @@ def test_without_balance_it_picks_as_pcss_does():
 
 def test_it_is_in_the_contract_with_every_switch():
     context = QueryContext(pool=pool(20), budget=5, seed=0, round=1, known_classes=("a", "b", "c"))
-    for parts in ({"purity": False}, {"balance": False}, {"density": False}):
+    for parts in ({"purity": False}, {"balance": False}):
         assert len(answer(OSALNDPlus(**parts), context).selected) == 5
