@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What does the number follow by which a rule ranks tiles? From the score files of finished runs and the true labels.
 
-    python benchmarks/what_scores_follow.py datasets/consep_tiles/train.json output/two_cores/cells/2_5/official/pcss/0 ...
+    python benchmarks/what_scores_follow.py train.json output/two_cores/cells/2_5/official/pcss/0 ...
 
 A line for each query and each number that its strategy recorded: its rank correlation (Spearman), over the tiles of the
 pool, with the true number of known nuclei, of unknown nuclei and of all. With prototypes also the share of detections
