@@ -52,6 +52,7 @@ STYLES = {
     "laal_ls_c": Style("LAAL LS+C", SKY, "p", SOLID),
     "laal_lt_c": Style("LAAL LT/C", SKY, "d", DASHED),
     "ll4al": Style("LL4AL", PURPLE, "P", DASHED),
+    "ll4al_detached": Style("LL4AL, detached", PURPLE, "*", SOLID),
     "cald": Style("CALD", BLUE, "X", SOLID),
     "lfosa": Style("LfOSA", GREEN, "<", SOLID),
     "openal": Style("OpenAL", BLACK, ">", DOUBLE_DOT),
