@@ -130,7 +130,9 @@ def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_pat
     """Also by a closed terminal, and by a kill that leaves no time to stop the cell."""
     words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
     run = tmp_path / "cells/3_4/all/random/0"
-    process = subprocess.Popen([sys.executable, benchmark.__file__, *words])
+    tool = [sys.executable, benchmark.__file__, *words]
+    # Tests may run under nohup, whose children ignore SIGHUP.
+    process = subprocess.Popen(tool, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     while not (run / "rounds/init/commit.json").exists():
         assert process.poll() is None
         time.sleep(0.01)
