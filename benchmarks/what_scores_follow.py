@@ -42,8 +42,8 @@ def rows_of(run: Path, json_file: Path):
             for column in (name for name in COLUMNS if name in scores.files):
                 values, there = scores[column], np.isfinite(scores[column])
                 follows = [
-                    f"{spearmanr(values[there], truth[there]).statistic:.2f}"
-                    for truth in (known, total - known, total)
+                    f"{spearmanr(values[there], nuclei[there]).statistic:.2f}"
+                    for nuclei in (known, total - known, total)
                 ]
                 shares = ["", ""]
                 if column == "n_known":

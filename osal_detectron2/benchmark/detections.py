@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, withStroke
 
+from ..strategies.box_match import pairwise_iou
 from .layout import COLUMN, PAGE, PAPER
 from .styles import BLUE, GREEN, ORANGE, SKY, VERMILLION
 
@@ -43,21 +44,12 @@ class Matching:
     on_unknown: np.ndarray
 
 
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of xyxy boxes (N, 4) and (M, 4): (N, M); 0 where both boxes are empty."""
-    a, b = np.asarray(a, float).reshape(-1, 1, 4), np.asarray(b, float).reshape(1, -1, 4)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    inside = np.clip(sides, 0, None).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inside
-    return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
-
-
 def match_detections(truth: Boxes, detected: Boxes, *, num_known: int, iou_thresh: float = 0.5) -> Matching:
     """Match as average precision does: best score first, each claims the free nucleus of its class it covers best.
 
     A detection of the wrong class is therefore extra, and its nucleus missed unless another one claims it.
     """
-    ious = iou_matrix(truth.xyxy, detected.xyxy)
+    ious = pairwise_iou(truth.xyxy, detected.xyxy)
     known = np.asarray(truth.classes) < num_known
     found = np.zeros(len(known), bool)
     extra = np.ones(len(detected.classes), bool)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osal_detectron2.benchmark.detections import Boxes, draw_detections, iou_matrix, match_detections
+from osal_detectron2.benchmark.detections import Boxes, draw_detections, match_detections
+from osal_detectron2.strategies.box_match import pairwise_iou
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -36,9 +37,9 @@ def match(*rows, **options):
 
 def test_iou_by_hand():
     # Shifted by 5: 50 / 150. A shared edge and an empty box: nothing.
-    ious = iou_matrix([[0, 0, 10, 10]], [[5, 0, 15, 10], [10, 0, 20, 10], [3, 3, 3, 3], [0, 0, 10, 10]])
+    ious = pairwise_iou([[0, 0, 10, 10]], [[5, 0, 15, 10], [10, 0, 20, 10], [3, 3, 3, 3], [0, 0, 10, 10]])
     assert ious[0] == pytest.approx([1 / 3, 0, 0, 1])
-    assert iou_matrix(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0
+    assert pairwise_iou(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0
 
 
 def test_found_missed_extra_and_on_unknown():
