@@ -6,7 +6,7 @@ A combination is "name=version" words with commas between them; what it does not
                                        environment lies over --base and takes seconds and only what is named
   python=3.12                          another interpreter of this machine, or its path: everything is installed, 6.5 GB
   torch=2.1.2,numpy=1.26.4             another torch: likewise; the other versions are those that go with it
-  detectron2=../detectron2             a checkout, used as it is: Python only, without its compiled part
+  detectron2=../detectron2             a plain checkout of upstream, not changed; with its compiled part if it has one
   detectron2=git+https://github.com/facebookresearch/detectron2.git   compiled against the torch of the environment
   base                                 --base itself
 
@@ -104,7 +104,8 @@ def make(versions, path, base):
     site_packages = Path(environment.query("import sysconfig; print(sysconfig.get_path('purelib'))"))
     source = versions.get("detectron2", "repack")
     if Path(source).is_dir():
-        (site_packages / "a_detectron2.pth").write_text(f"{Path(source).resolve()}\n")
+        link_checkout(Path(source).resolve(), path / "checkout")
+        (site_packages / "a_detectron2.pth").write_text(f"{path / 'checkout'}\n")
     elif source != "repack":
         environment.pip("install", "--no-build-isolation", "--no-deps", source)
     elif whole:
@@ -116,6 +117,21 @@ def make(versions, path, base):
         )
         (site_packages / "b_base.pth").write_text(f"{found}\n")
     return environment.python
+
+
+def link_checkout(source, folder):
+    """Links in `folder` to the package detectron2 of a checkout, with the configs that upstream's setup.py puts into it.
+
+    The checkout itself stays as it is. SetupError for a folder that is none.
+    """
+    package, configs = source / "detectron2", source / "configs"
+    if not (package / "__init__.py").is_file():
+        raise SetupError(f"{source} is no checkout of Detectron2: it has no detectron2/__init__.py")
+    ignore = shutil.ignore_patterns("configs", "__pycache__")
+    shutil.copytree(package, folder / "detectron2", copy_function=os.symlink, ignore=ignore)
+    if configs.is_dir():
+        (folder / "detectron2" / "model_zoo").mkdir(exist_ok=True)
+        (folder / "detectron2" / "model_zoo" / "configs").symlink_to(configs)
 
 
 def smoke(python, tests, log):

@@ -76,14 +76,25 @@ def test_all_passed_is_exit_code_0(tmp_path):
 
 def test_a_layered_environment_sees_the_named_checkout_first_and_the_base_behind_it(tmp_path):
     checkout = tmp_path / "checkout"
-    (checkout / "detectron2").mkdir(parents=True)
+    (checkout / "detectron2" / "model_zoo").mkdir(parents=True)
     (checkout / "detectron2" / "__init__.py").write_text("__version__ = 'mine'\n")
+    (checkout / "detectron2" / "model_zoo" / "__init__.py").write_text("")
+    (checkout / "configs").mkdir()
+    (checkout / "configs" / "a.yaml").write_text("A: 1\n")
+    before = sorted(checkout.rglob("*"))
     python = version_matrix.make({"detectron2": str(checkout)}, tmp_path / "venv", Path(sys.executable))
-    code = "import detectron2, torch; print(detectron2.__version__, torch.__path__[0])"
+    code = (
+        "import detectron2, torch, os, detectron2.model_zoo as zoo; found = os.path.dirname(zoo.__file__) + '/configs/a.yaml'; "
+        "print(detectron2.__version__, torch.__path__[0], open(found).read())"
+    )
     done = version_matrix.Environment(tmp_path / "venv").query(code)
     import torch
 
-    assert done == f"mine {torch.__path__[0]}" and str(python).startswith(str(tmp_path))
+    # The model zoo's configs are where upstream's setup.py would have put them, and the checkout is as it was.
+    assert done == f"mine {torch.__path__[0]} A: 1" and str(python).startswith(str(tmp_path))
+    assert sorted(checkout.rglob("*")) == before
+    with pytest.raises(SetupError, match="no checkout of Detectron2"):
+        version_matrix.link_checkout(tmp_path, tmp_path / "other")
 
 
 @pytest.mark.parametrize(
