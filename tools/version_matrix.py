@@ -120,7 +120,7 @@ def make(versions, path, base):
 
 
 def link_checkout(source, folder):
-    """Links in `folder` to the package detectron2 of a checkout, with the configs that upstream's setup.py puts into it.
+    """Link the package detectron2 of a checkout in `folder`, and configs/ in it, as upstream's setup.py does.
 
     The checkout itself stays as it is. SetupError for a folder that is none.
     """

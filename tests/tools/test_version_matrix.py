@@ -84,8 +84,8 @@ def test_a_layered_environment_sees_the_named_checkout_first_and_the_base_behind
     before = sorted(checkout.rglob("*"))
     python = version_matrix.make({"detectron2": str(checkout)}, tmp_path / "venv", Path(sys.executable))
     code = (
-        "import detectron2, torch, os, detectron2.model_zoo as zoo; found = os.path.dirname(zoo.__file__) + '/configs/a.yaml'; "
-        "print(detectron2.__version__, torch.__path__[0], open(found).read())"
+        "import os, torch, detectron2, detectron2.model_zoo as zoo; folder = os.path.dirname(zoo.__file__); "
+        "print(detectron2.__version__, torch.__path__[0], open(folder + '/configs/a.yaml').read())"
     )
     done = version_matrix.Environment(tmp_path / "venv").query(code)
     import torch
