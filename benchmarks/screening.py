@@ -1,0 +1,166 @@
+"""Which rule of selection saves annotators' seconds, by fixed proposals, fixed features and a convex classifier.
+
+    python benchmarks/screening.py features --data consep --localiser output/localiser --cache output/screening/cache
+    python benchmarks/screening.py run --cache output/screening/cache --output output/screening/cells
+    python benchmarks/screening.py table --output output/screening/cells --out benchmarks/screening
+
+benchmarks/protocol.md says what it decides; benchmarks/README.md how the localiser is made.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
+from osal_detectron2.benchmark.screening.cell import CellName, run_cell  # noqa: E402
+from osal_detectron2.benchmark.screening.detector import POLICIES, Recipe  # noqa: E402
+from osal_detectron2.benchmark.screening.pool import (  # noqa: E402
+    KNOWN,
+    SPLITS,
+    FeatureSpace,
+    build_scene,
+    read_cache,
+    split_images,
+)
+from osal_detectron2.benchmark.screening.price import COSTS  # noqa: E402
+from osal_detectron2.benchmark.screening.report import write_report  # noqa: E402
+from osal_detectron2.benchmark.screening.rules import ARMS  # noqa: E402
+from osal_detectron2.core.errors import OSALError  # noqa: E402
+from osal_detectron2.core.store import write_json  # noqa: E402
+
+DRAWN = ["random", "osal_nd", "osal_nd_plus", "plus_per_second", "looks_per_second", "oracle_plus_per_second"]
+
+
+def features(args) -> None:
+    """Cache every image; images that are there are left alone."""
+    import torch
+
+    from osal_detectron2.benchmark.screening.features import ImageNetFeatures, Localiser, cache_image
+
+    torch.set_num_threads(1)
+    imagenet, localiser = ImageNetFeatures(args.weights), Localiser(args.localiser)
+    for split in ("train", "test"):
+        data = json.loads((args.data / f"{split}.json").read_text())
+        names = {c["id"]: c["name"] for c in data["categories"]}
+        for image in data["images"]:
+            path = args.cache / (Path(image["file_name"]).stem + ".npz")
+            if path.exists():
+                continue
+            mine = [
+                {"bbox": a["bbox"], "class": names[a["category_id"]]}
+                for a in data["annotations"]
+                if a["image_id"] == image["id"]
+            ]
+            image_path = args.data / "images" / image["file_name"]
+            cache_image(path, image_path, mine, imagenet=imagenet, localiser=localiser)
+            print(path, flush=True)
+
+
+def run(args) -> None:
+    """Every cell that is not there yet, seeds first, until --max-minutes."""
+    until = time.monotonic() + 60 * args.max_minutes
+    images, recipe = read_cache(args.cache), Recipe(args.penalty, args.per_nucleus)
+    code = commit(Path(__file__).parent)
+    parts, scenes, tests, space, split_of = tuple(args.parts), {}, {}, None, None
+    for seed in args.seeds:
+        pool_names, test_names = split_images(list(images), args.split, seed)
+        if split_of != pool_names:
+            split_of, scenes, tests, space = pool_names, {}, {}, None
+        for setting in args.settings:
+            for side in args.sides:
+                for cost in args.costs:
+                    for policy in args.policies:
+                        first = {}
+                        for arm in args.arms:
+                            name = CellName(setting, side, cost, policy, arm, seed)
+                            path = args.output / args.split / f"{name}.json"
+                            if path.exists():
+                                continue
+                            if time.monotonic() > until:
+                                return
+                            space = space or FeatureSpace.fit(
+                                [images[n] for n in pool_names], parts, dim=args.dim, shrink=args.shrink
+                            )
+                            known = KNOWN[setting]
+                            if (setting, side) not in scenes:
+                                chosen = {n: images[n] for n in pool_names}
+                                scenes[setting, side] = build_scene(chosen, space, known, side=side)
+                            if setting not in tests:
+                                chosen = {n: images[n] for n in test_names}
+                                tests[setting] = build_scene(chosen, space, known, side=None)
+                            cell = run_cell(
+                                name, scenes[setting, side], tests[setting], recipe=recipe, first=first
+                            )
+                            write_json(path, cell | {"split": args.split, "commit": code})
+                            final = cell["points"][-1]["mAP50"]
+                            print(f"{name} {final:.2f} {cell['cpu_seconds']:.1f} s", flush=True)
+
+
+def table(args) -> None:
+    """summary.json, table.md and curves.png of all cells of a split."""
+    cells = [json.loads(path.read_text()) for path in sorted((args.output / args.split).glob("*.json"))]
+    if not cells:
+        raise OSALError(f"{args.output / args.split}: no cell yet; `benchmarks/screening.py run` makes them")
+    about = {"split": args.split, "commits": sorted({c["commit"] for c in cells}), "hardware": hardware()}
+    write_report(args.out, cells, about=about, arms=args.draw)
+
+
+def seed_list(text: str) -> list[int]:
+    """ "0-3,7" is [0, 1, 2, 3, 7]."""
+    ends = [part.split("-") for part in text.split(",")]
+    return [seed for part in ends for seed in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("features", help="cache proposals and features of every image")
+    one.add_argument("--data", type=Path, required=True, help="folder of train.json, test.json and images/")
+    one.add_argument("--weights", type=Path, default=Path("datasets/weights/mobilenet_v2_imagenet.pth"))
+    one.add_argument(
+        "--localiser", type=Path, required=True, help="OUTPUT_DIR of the class-agnostic detector"
+    )
+    one.add_argument("--cache", type=Path, required=True)
+    one.set_defaults(call=features)
+    one = commands.add_parser("run", help="run the cells that are missing")
+    one.add_argument("--cache", type=Path, required=True)
+    one.add_argument("--output", type=Path, required=True, help="folder of the cells, one file each")
+    one.add_argument("--split", choices=SPLITS, default="official")
+    one.add_argument("--settings", nargs="+", choices=list(KNOWN), default=["3_4", "2_5"])
+    one.add_argument("--sides", nargs="+", type=int, default=[250, 125], help="of the regions in pixels")
+    one.add_argument("--costs", nargs="+", choices=list(COSTS), default=["default"])
+    one.add_argument("--policies", nargs="+", choices=POLICIES, default=["drop"], help="for unknown nuclei")
+    one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    one.add_argument("--seeds", type=seed_list, default=seed_list("0-19"), help="such as 0-19 or 0,3,5")
+    one.add_argument("--max-minutes", type=float, default=1e9, help="no cell begins later than this")
+    one.add_argument("--parts", nargs="+", default=["imagenet", "localiser"], help="features (tuned)")
+    one.add_argument("--dim", type=int, default=192, help="principal components (tuned)")
+    one.add_argument("--shrink", type=float, default=1.0, help="of their variances (tuned)")
+    one.add_argument("--penalty", type=float, default=1e-3, help="of the regression (tuned)")
+    one.add_argument("--per-nucleus", action="store_true", help="divide the penalty by the labelled nuclei")
+    one.set_defaults(call=run)
+    one = commands.add_parser("table", help="summary, table and figure of the cells that are there")
+    one.add_argument("--output", type=Path, required=True, help="folder of the cells")
+    one.add_argument("--split", choices=SPLITS, default="official")
+    one.add_argument(
+        "--out", type=Path, required=True, help="folder of summary.json, table.md and curves.png"
+    )
+    one.add_argument("--draw", nargs="+", default=DRAWN, help="arms in the figure")
+    one.set_defaults(call=table)
+    args = parser.parse_args(argv)
+    try:
+        args.call(args)
+    except OSALError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Paired differences to a control, and what may be said of them (benchmarks/protocol.md)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+EFFECT = 1.0  # points of mAP50 at equal seconds
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the paired differences and its 95 % interval; n pairs."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """See the protocol; no verdict from fewer than eight pairs."""
+        if self.n < 8:
+            return "too few seeds"
+        if self.low > 0 and self.mean >= EFFECT:
+            return "better"
+        if self.high < 0 and self.mean <= -EFFECT:
+            return "worse"
+        return "level" if -EFFECT <= self.low and self.high <= EFFECT else "undecided"
+
+
+def difference(values: Sequence[float], control: Sequence[float]) -> Difference:
+    """Of two sequences of the same seeds. The interval is Student's; infinite for a single pair."""
+    d = np.asarray(values, dtype=float) - np.asarray(control, dtype=float)
+    mean = float(d.mean())
+    if len(d) < 2:
+        return Difference(mean, -np.inf, np.inf, len(d))
+    half = float(student.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+    return Difference(mean, mean - half, mean + half, len(d))
+
+
+def after_first(cell: Mapping) -> float:
+    """The primary number of a cell: mean mAP50 over the prices after the first."""
+    return float(np.mean([p["mAP50"] for p in cell["points"][1:]]))
+
+
+def seconds_to_reach(cell: Mapping, level: float) -> float:
+    """Seconds at which the curve first reaches `level`, straight between the points; inf if it does not."""
+    points = cell["points"]
+    if points[0]["mAP50"] >= level:
+        return float(points[0]["seconds"])
+    for a, b in zip(points, points[1:]):
+        if b["mAP50"] >= level:
+            part = (level - a["mAP50"]) / (b["mAP50"] - a["mAP50"])
+            return float(a["seconds"] + part * (b["seconds"] - a["seconds"]))
+    return float("inf")
+
+
+def compare(cells: Iterable[Mapping], *, control: str = "random") -> dict[tuple, dict]:
+    """
+    Args:
+        cells: contents of files of cells.
+
+    Returns:
+        (setting, side, cost, policy, arm) -> {"all": Difference over the prices after the first, "prices": one for each
+        price, "seeds", "control": the seeds that both have}. The control is `control` under the policy "drop", with the
+        same setting, side and cost.
+    """
+    by_seed: dict[tuple, dict[int, Mapping]] = {}
+    for cell in cells:
+        key = tuple(cell[k] for k in ("setting", "side", "cost", "policy", "arm"))
+        by_seed.setdefault(key, {})[cell["seed"]] = cell
+    compared = {}
+    for key, mine in sorted(by_seed.items()):
+        other = by_seed.get((*key[:3], "drop", control), {})
+        seeds = sorted(set(mine) & set(other))
+        if not seeds:
+            continue
+        a, b = [mine[s] for s in seeds], [other[s] for s in seeds]
+        compared[key] = {
+            "seeds": seeds,
+            "all": difference([after_first(c) for c in a], [after_first(c) for c in b]),
+            "prices": [
+                difference([c["points"][i]["mAP50"] for c in a], [c["points"][i]["mAP50"] for c in b])
+                for i in range(len(a[0]["points"]))
+            ],
+        }
+    return compared
