@@ -22,7 +22,8 @@ def add_osal_config(cfg: CN) -> None:
     # Known classes, in the order of the detector's outputs. Needed with the *_JSON keys below; data sets that
     # are already registered (nucls_*, register_open_set_coco) bring their own and this stays empty.
     cfg.OSAL.DATA.KNOWN_CLASSES = []
-    # A COCO data set from config alone: these four register osal_train / osal_test and fill DATASETS.*.
+    # A COCO data set from config alone: these four register osal_train / osal_test and fill DATASETS.*. Without a
+    # test set the rounds run as they do with one, and nothing is said about how good the detector is.
     cfg.OSAL.DATA.TRAIN_JSON = ""
     cfg.OSAL.DATA.TRAIN_IMAGE_ROOT = ""
     cfg.OSAL.DATA.TEST_JSON = ""

@@ -233,9 +233,10 @@ class GridRunner:
         write_json(self.result_path(cell), result)
         self._durations[cell] = result["seconds"]
         self._drop_round_0(cell)
-        self.say(
-            f"{cell.id}: AULC {result['aulc']:.2f}, final mAP50 {result['final_mAP50']:.2f}, {result['seconds']:.0f} s"
+        aulc, final = (
+            "-" if value is None else f"{value:.2f}" for value in (result["aulc"], result["final_mAP50"])
         )
+        self.say(f"{cell.id}: AULC {aulc}, final mAP50 {final}, {result['seconds']:.0f} s")
 
     def _stop(self, running: Sequence[_Running]) -> None:
         """SIGTERM, then SIGKILL, to the process groups of all running cells; they go on with the next start."""

@@ -96,37 +96,38 @@ def register_open_set_coco(name: str, json_file: str, image_root: str, known_cla
     MetadataCatalog.get(name).set(**metadata)
 
 
-def register_from_config(cfg) -> tuple[str, str]:
+def register_from_config(cfg) -> tuple[str, str | None]:
     """Names (train, test) of the data sets that `cfg` asks for; registers osal_train and osal_test where
     cfg.OSAL.DATA.TRAIN_JSON and TEST_JSON are given (an empty image root means the folder of the JSON).
 
-    Without the JSON keys: DATASETS.TRAIN and DATASETS.TEST, each one registered set. The config itself is
-    not changed. Raises ConfigError naming the key, DataError for an unusable file.
+    Without the JSON keys: DATASETS.TRAIN and DATASETS.TEST, each one registered set. Test may be left out: None.
+    The config itself is not changed. Raises ConfigError naming the key, DataError for an unusable file.
     """
     data = cfg.OSAL.DATA
     if not data.TRAIN_JSON and not data.TEST_JSON:
-        names = _single(cfg, "TRAIN"), _single(cfg, "TEST")
-        known = [getattr(MetadataCatalog.get(name), "known_classes", None) for name in names]
-        if known[0] != known[1]:
+        names = _single(cfg, "TRAIN"), _single(cfg, "TEST") if any(cfg.DATASETS.TEST) else None
+        known = [getattr(MetadataCatalog.get(name), "known_classes", None) for name in names if name]
+        if known[0] != known[-1]:
             raise ConfigError(
                 f"DATASETS.TRAIN {names[0]} and DATASETS.TEST {names[1]} differ in their known classes "
                 f"({known[0]} and {known[1]}); register both with the same list in the same order"
             )
         return names
-    for key in ("TRAIN_JSON", "TEST_JSON"):
-        if not getattr(data, key):
-            raise ConfigError(f"OSAL.DATA.{key} is empty; give a COCO JSON for both training and test")
+    if not data.TRAIN_JSON:
+        raise ConfigError("OSAL.DATA.TRAIN_JSON is empty; give the COCO JSON of the tiles to choose from")
     if not data.KNOWN_CLASSES:
         raise ConfigError("OSAL.DATA.KNOWN_CLASSES is empty; list the classes that the detector is for")
     for name, json_file, image_root in (
         (TRAIN_NAME, data.TRAIN_JSON, data.TRAIN_IMAGE_ROOT),
         (TEST_NAME, data.TEST_JSON, data.TEST_IMAGE_ROOT),
     ):
+        if not json_file:
+            continue
         image_root = image_root or os.path.dirname(os.path.abspath(json_file))
         if not os.path.exists(json_file):
             raise DataError(f"{json_file}: no such file; check OSAL.DATA.TRAIN_JSON and TEST_JSON")
         register_open_set_coco(name, json_file, image_root, list(data.KNOWN_CLASSES))
-    return TRAIN_NAME, TEST_NAME
+    return TRAIN_NAME, TEST_NAME if data.TEST_JSON else None
 
 
 def _record(image: dict, image_root: str) -> dict:

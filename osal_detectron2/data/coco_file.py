@@ -18,6 +18,9 @@ ERROR, WARNING, INFO = "ERROR", "WARNING", "INFO"
 
 # A side below this (pixels) is no side: boxes become float32, whose spacing at coordinate 10^4 is 0.001.
 MIN_SIDE = 1e-3
+FROM_A_FOLDER = (
+    "python tools/make_config.py --images FOLDER --known CLASS ... makes a JSON and a config of images alone"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Finding:
 def parse_coco(json_file: str) -> dict:
     """The parsed file, checked only for its top level: `images`, `annotations`, `categories` are lists.
 
-    Raises DataError where the file is missing, is not JSON, is cut off, or lacks one of the three lists.
+    Tiles that nobody has labelled need neither `annotations` nor, if somebody else names the classes, `categories`:
+    both are [] then. Raises DataError where the file is missing, is not JSON, is cut off, or lacks a list.
     """
     path = os.fspath(json_file)
     try:
@@ -44,6 +48,8 @@ def parse_coco(json_file: str) -> dict:
             text = stream.read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path of the COCO JSON") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder, not a COCO JSON; {FROM_A_FOLDER}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from None
     except UnicodeDecodeError:
@@ -63,6 +69,10 @@ def parse_coco(json_file: str) -> dict:
         raise DataError(
             f"{path}: a COCO file is a JSON object, this is a {type(data).__name__}; export as COCO"
         )
+    if "images" in data:
+        data.setdefault("annotations", [])
+        if data["annotations"] == []:
+            data.setdefault("categories", [])
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             what = "is not a list" if key in data else "is missing"
@@ -100,7 +110,9 @@ def known_class_findings(known_classes: Sequence[str], names: Sequence[str], jso
             findings.append(
                 Finding(ERROR, "known-duplicate", f"known class {name!r} is listed twice", "list it once")
             )
-        elif name not in names:
+        elif (
+            names and name not in names
+        ):  # a file that nobody has labelled may leave its classes to this list
             by_lower = {str(known).lower(): known for known in names}
             close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
             remedy = f"did you mean {by_lower[close[0]]!r}? " if close else ""

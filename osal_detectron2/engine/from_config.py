@@ -36,7 +36,10 @@ FREE_KEYS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run starts from: data (records of data/coco.py), classes, budget and strategy. Nothing is built yet."""
+    """What a run starts from: data (records of data/coco.py), classes, budget and strategy. Nothing is built yet.
+
+    `test` is [] where there is no test set.
+    """
 
     train: list[dict]
     test: list[dict]
@@ -51,6 +54,11 @@ class Plan:
 def build_plan(cfg: CfgNode) -> Plan:
     """The plan that cfg.OSAL, cfg.DATASETS and cfg.SOLVER.IMS_PER_BATCH ask for. Writes nothing."""
     train, test, known, class_names = load_data(cfg)
+    if cfg.OSAL.ORACLE.NAME == "simulated" and not any(r["annotations"] for r in train):
+        raise ConfigError(
+            f"{cfg.OSAL.DATA.TRAIN_JSON or cfg.DATASETS.TRAIN[0]}: no tile has an annotation, so nothing can play the "
+            "annotator; let people label (OSAL.ORACLE.NAME human), or give the labelled JSON"
+        )
     init_keys = initial_keys(cfg, train)
     schedule, query_tiles = build_schedule(cfg, total=len(train), init=len(init_keys))
     return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
@@ -59,7 +67,7 @@ def build_plan(cfg: CfgNode) -> Plan:
 def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
     """(training records, test records, known classes, all class names) of the data sets that `cfg` names."""
     train_name, test_name = register_from_config(cfg)
-    train, test = DatasetCatalog.get(train_name), DatasetCatalog.get(test_name)
+    train, test = DatasetCatalog.get(train_name), DatasetCatalog.get(test_name) if test_name else []
     metadata = MetadataCatalog.get(train_name)
     known = list(metadata.known_classes)
     return train, test, known, [*known, *metadata.unknown_classes]

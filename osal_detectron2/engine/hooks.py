@@ -104,8 +104,9 @@ class ActiveLearningHook(HookBase):
         if storage is not None:
             storage.put_scalars(
                 smoothing_hint=False,
-                **{f"al/{k}": v for k, v in metrics["bbox"].items()},
-                **{"al/labelled_tiles": metrics["labelled_tiles"], "al/A-OSE": metrics["open_set"]["A-OSE"]},
+                **{f"al/{k}": v for k, v in metrics.get("bbox", {}).items()},
+                **{f"al/{k}": v for k, v in metrics.get("open_set", {}).items() if k == "A-OSE"},
+                **{"al/labelled_tiles": metrics["labelled_tiles"]},
             )
         if ended < self.steps.last_round:
             self._begin_round(ended + 1, first_iteration=0)

@@ -173,7 +173,7 @@ class RoundSteps:
 
     # ---- the steps at a boundary ------------------------------------------------------------------------
     def evaluate(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
-        """rounds/r/metrics.json: the target detector on the test set."""
+        """rounds/r/metrics.json: the target detector on the test set; no "bbox" and "open_set" without one."""
         path = on_main(lambda: self.ledger.round_dir(round_index) / "metrics.json")
         done = on_main(lambda: read_if_there(path))
         if done is not None:

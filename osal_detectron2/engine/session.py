@@ -4,6 +4,7 @@ Everything is an explicit argument, so a run can come from a YAML config (`Sessi
 (engine/lazy.py) or from a script. Any trainer takes part by `Session.hook`.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -69,6 +70,7 @@ class Session:
         resume: bool = False,
         read_only: bool = False,
     ) -> None:
+        self.logger = logging.getLogger(__name__)
         self.plan, self.osal, self.config = plan, osal, config
         self.make_mapper, self.batch_size, self.num_workers = make_mapper, batch_size, num_workers
         self.max_dets, self.read_only = max_dets, read_only
@@ -230,7 +232,12 @@ class Session:
 
     @torch.no_grad()
     def evaluate(self, model: torch.nn.Module) -> dict:
-        """Metrics of the target detector on the test set. Collective."""
+        """Metrics of the target detector on the test set; where nothing is labelled there, only a flag. Collective."""
+        if not any(record["annotations"] for record in self.plan.test):
+            what = "the test set has no annotations" if self.plan.test else "there is no test set"
+            if comm.is_main_process():
+                self.logger.info("not evaluated: %s", what)
+            return {"flags": [f"not evaluated: {what}"]}
         evaluator = OpenSetCOCOEvaluator(
             self.plan.test,
             self.plan.known_classes,

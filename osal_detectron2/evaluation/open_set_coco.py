@@ -105,7 +105,8 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict:
         """Return {"bbox", "open_set", "counts", "flags"} on rank 0 and {} elsewhere.
 
-        bbox: AP (mean over IoU 0.50:0.95), mAP50, AP75 and, per class, AP-<class>, AP50-<class>; in percent.
+        bbox: AP (mean over IoU 0.50:0.95), mAP50, AP75 and, per class, AP-<class>, AP50-<class>; in percent. Empty
+        where the test set has no nucleus of a known class.
         open_set: see `open_set_counts`; A-OSE is the absolute open-set error (Miller et al. 2018), counted in
         unknown nuclei.
         """
@@ -177,6 +178,11 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
         for _, classes, crowd in self._truth.values():
             truth_per_class += np.bincount(classes[~crowd], minlength=num_known + 1)
         present = [k for k in range(num_known) if truth_per_class[k]]
+        if not present:
+            flags.append(
+                "no nucleus of a known class in the test set: nothing is said about average precision"
+            )
+            return {}
         absent = [name for k, name in enumerate(self._known_classes) if not truth_per_class[k]]
         if absent:
             flags.append("no ground truth, left out of every mean: " + ", ".join(absent))

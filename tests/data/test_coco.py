@@ -41,7 +41,7 @@ def sound() -> dict:
 
 
 def write(folder: Path, data: dict, name: str = "set.json") -> str:
-    for image in data["images"]:
+    for image in data.get("images", []):
         if isinstance(image, dict) and isinstance(image.get("file_name"), str):
             Image.new("RGB", (40, 30)).save(folder / Path(image["file_name"]).name)
     (folder / name).write_text(json.dumps(data))
@@ -108,7 +108,8 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (broken(annotations=...), ['"annotations" is missing', "export as COCO"]),
+        (broken(images=...), ['"images" is missing', "export as COCO"]),
+        (broken(annotations=None), ['"annotations" is not a list']),
         (broken(categories={}), ['"categories" is not a list']),
         (broken(images__0=3), ["images[0] is not an object"]),
         (broken(images__0__file_name=...), ["images[0]", "no file_name"]),
@@ -142,7 +143,7 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_a_fault_is_named_with_file_and_entry(tmp_path, data, words):
-    path = write(tmp_path, {"images": [], **data})
+    path = write(tmp_path, data)
     with pytest.raises(DataError) as caught:
         load_open_set_coco(path, str(tmp_path), KNOWN)
     message = str(caught.value)
@@ -165,6 +166,20 @@ def test_files_that_are_no_coco_json(tmp_path):
         assert str(path) in str(caught.value)
     with pytest.raises(DataError, match="absent.json: no such file"):
         load_open_set_coco(str(tmp_path / "absent.json"), str(tmp_path), KNOWN)
+
+
+def test_a_folder_is_told_apart_and_the_tool_for_it_named(tmp_path):
+    with pytest.raises(DataError, match="is a folder, not a COCO JSON; python tools/make_config.py --images"):
+        load_open_set_coco(str(tmp_path), str(tmp_path), KNOWN)
+
+
+def test_tiles_that_nobody_labelled_need_no_classes_of_their_own(tmp_path):
+    path = write(tmp_path, {"images": sound()["images"]})
+    assert [r["annotations"] for r in load_open_set_coco(path, str(tmp_path), KNOWN)] == [[], []]
+    with pytest.raises(ConfigError, match="listed twice"):
+        load_open_set_coco(path, str(tmp_path), ["tumor", "tumor"])
+    with pytest.raises(DataError, match='"categories" is missing'):  # whose classes are these?
+        load_open_set_coco(write(tmp_path, broken(categories=...)), str(tmp_path), KNOWN)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 40, 100, 300])
@@ -258,10 +273,12 @@ def test_register_from_config_alone(tmp_path, catalog_name):
     assert register_from_config(cfg) == ("osal_train", "osal_test")
     assert cfg.dump() == before
     assert len(DatasetCatalog.get("osal_train")) == len(DatasetCatalog.get("osal_test")) == 2
-    cfg.OSAL.DATA.TEST_JSON = ""
-    with pytest.raises(ConfigError, match="OSAL.DATA.TEST_JSON is empty"):
+    cfg.OSAL.DATA.TEST_JSON, cfg.OSAL.DATA.TRAIN_JSON = "", cfg.OSAL.DATA.TEST_JSON
+    assert register_from_config(cfg) == ("osal_train", None)
+    cfg.OSAL.DATA.TEST_JSON, cfg.OSAL.DATA.TRAIN_JSON = cfg.OSAL.DATA.TRAIN_JSON, ""
+    with pytest.raises(ConfigError, match="OSAL.DATA.TRAIN_JSON is empty"):
         register_from_config(cfg)
-    cfg.OSAL.DATA.TEST_JSON = str(tmp_path / "absent.json")
+    cfg.OSAL.DATA.TRAIN_JSON = str(tmp_path / "absent.json")
     with pytest.raises(DataError, match="absent.json"):
         register_from_config(cfg)
 

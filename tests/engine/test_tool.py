@@ -198,3 +198,33 @@ def test_the_end_of_a_run_says_what_to_do_next(reference):
     done = subprocess.run([sys.executable, *shlex.split(why)[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "round 0" in done.stdout, done.stderr
     assert f"python tools/predict.py {reference} --images FOLDER --out predictions" in commands
+
+
+def test_a_run_without_a_test_set_goes_to_its_end_and_says_what_it_cannot_say(tiny_config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["OSAL.DATA.TEST_JSON", "", "OSAL.STRATEGY", "pcss", "OUTPUT_DIR", folder]
+    options += ["OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 2]
+    assert train(tiny_config, *options) == 0
+    assert train(tiny_config, *options, flags=("--resume",)) == 0, "a finished run only shows its table"
+    out = capsys.readouterr().out
+    assert "not evaluated: there is no test set" in out
+    table = [line.split() for line in out.splitlines() if line.split()[:1] in (["0"], ["1"])]
+    assert len(table) == 4 and all("-" in row for row in table)
+    metrics = json.loads((folder / "rounds/001/metrics.json").read_text())
+    assert metrics["labelled_tiles"] == 8 and not {"bbox", "open_set"} & set(metrics)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["final_mAP50"] is None and summary["known_queried"] > 0
+    assert (folder / "curves.png").is_file() and verify(folder) == []
+
+
+def test_tiles_without_any_label_start_a_run_with_people_and_no_other(tiny_config, tiles, tmp_path, capsys):
+    images = json.loads((tiles / "annotations/random_fold1_train.json").read_text())["images"]
+    (tmp_path / "bare.json").write_text(json.dumps({"images": images}))
+    options = ["OSAL.DATA.TRAIN_JSON", tmp_path / "bare.json", "OUTPUT_DIR", tmp_path / "run"]
+    options += ["OSAL.DATA.TEST_JSON", ""]
+    assert train(tiny_config, *options) == 1
+    assert "no tile has an annotation" in capsys.readouterr().err and not (tmp_path / "run/run.json").exists()
+    assert train(tiny_config, *options, "OSAL.ORACLE.NAME", "human") == 0
+    (batch,) = (tmp_path / "run").rglob("batch.json")
+    names = [c["name"] for c in json.loads(batch.read_text())["categories"]]
+    assert names == ["tumor", "lymphocyte", "stromal"]

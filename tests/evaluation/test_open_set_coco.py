@@ -335,3 +335,9 @@ def test_two_processes_give_the_figures_of_one(tmp_path):
     path = tmp_path / "result.json"
     launch(_evaluate_half, 2, dist_url=f"file://{tmp_path}/rendezvous", args=(records, outputs, path))
     assert json.loads(path.read_text()) == evaluate(records, outputs)
+
+
+def test_without_a_known_nucleus_there_is_no_average_precision_and_still_an_open_set_error():
+    result = evaluate([record(1, (A, UNKNOWN))], {1: [(A, 0.9, 0)]})
+    assert result["bbox"] == {} and result["open_set"]["A-OSE"] == 1
+    assert any("no nucleus of a known class" in flag for flag in result["flags"])
