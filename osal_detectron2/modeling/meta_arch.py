@@ -14,6 +14,7 @@ from torch import nn
 from osal_detectron2.core.errors import ConfigError
 
 from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
+from .mixing import check_upright
 from .roi_heads import OpenSetBoxHeads, box_predictors
 from .shared_backbone import MODES, SharedBackbone
 from .unknown import POLICIES, OpenSetRPN, split_unknown
@@ -39,11 +40,12 @@ def check_architecture(cfg) -> None:
             f"MODEL.{what} has no ROI heads, which strategies read and rounds configure; start from a Faster, Mask, "
             "Cascade or Keypoint R-CNN config, e.g. configs/Base-OSAL-R50-FPN.yaml"
         )
+    check_upright(cfg, names=(cfg.MODEL.ROI_HEADS.NAME, cfg.OSAL.AUXILIARY.ROI_HEADS_NAME))
     for key in ("MASK_ON", "KEYPOINT_ON"):
         if cfg.MODEL[key]:
             raise ConfigError(
-                f"MODEL.{key} is True, but tools/train_al.py trains on boxes; set it to False, or train with a "
-                "mapper of your own and an ActiveLearningHook"
+                f"MODEL.{key} is True, but a run trains on boxes, in any trainer, since boxes are what is annotated; "
+                "set it to False"
             )
 
 

@@ -20,13 +20,17 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
     select_foreground_proposals,
 )
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 
+from osal_detectron2.core.errors import ConfigError
+
 from .evidence import EvidentialBranch
 from .fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .features import pool_box_features
+from .mixing import check_bases, check_branches_ran, check_point_head, check_predictors, check_upright
 from .prototypes import PrototypeBranch
 from .unknown import leave_out_unknown
 
@@ -48,6 +52,7 @@ class OpenSetBoxHeads:
 
     _version = 1
     branch_types: tuple[type[nn.Module], ...] = ()
+    replaces = "_forward_box"  # the method of the heads that ours takes the place of
 
     @configurable
     def __init__(
@@ -59,13 +64,25 @@ class OpenSetBoxHeads:
             keep_roi_features: put the box features on the detections.
             kwargs: arguments of the ROI heads; `box_predictor` (in a cascade each of `box_predictors`) must be an
                 `OpenSetFastRCNNOutputLayers`.
+
+        Raises:
+            ConfigError: another box predictor; bases of a project in an order that drops one's work (modeling.mixing).
         """
+        cls = type(self)
+        ours = [c for c in cls.__mro__ if issubclass(c, OpenSetBoxHeads) and self.replaces in vars(c)][-1]
+        check_bases(cls, ours=ours, replaced=self.replaces, keyword_only=OpenSetBoxHeads)
         super().__init__(**kwargs)
         self.box_branches = nn.ModuleDict(box_branches or {})
         self.keep_roi_features = keep_roi_features
+        evidential = any(getattr(branch, "mode", "") == "edl" for branch in self.box_branches.values())
+        check_predictors(cls.__name__, box_predictors(self), evidential=evidential)
+        self.branches_ran = False
+        self.register_forward_hook(check_branches_ran)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
+        check_upright(cfg, names=(cfg.MODEL.ROI_HEADS.NAME,))
+        check_point_head(cfg)
         ret = super().from_config(cfg, input_shape)
         if "box_predictors" in ret:
             ret["box_predictors"] = [cls._open_set_predictor(cfg, p) for p in ret["box_predictors"]]
@@ -82,7 +99,10 @@ class OpenSetBoxHeads:
 
     @classmethod
     def _open_set_predictor(cls, cfg, plain: nn.Module) -> OpenSetFastRCNNOutputLayers:
-        """Our predictor in place of a plain one of the same shape and box regression."""
+        """Our predictor in place of Detectron2's, with its box regression; a project's own is kept or refused."""
+        if type(plain) is not FastRCNNOutputLayers:
+            check_predictors(cls.__name__, [plain])
+            return plain
         evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
         predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
         shape = ShapeSpec(channels=plain.cls_score.in_features)
@@ -105,7 +125,7 @@ class OpenSetBoxHeads:
         return {**losses, **self._branch_losses(box_features, proposals)}
 
     def _branch_losses(self, box_features, proposals) -> dict[str, torch.Tensor]:
-        losses = {}
+        self.branches_ran, losses = True, {}
         for branch in self.box_branches.values():
             losses.update(branch.losses(box_features, proposals, self.num_classes))
         return losses
@@ -116,6 +136,7 @@ class OpenSetBoxHeads:
 
     def _with_fields(self, detections, rows, box_features, logits, proposals) -> list:
         """Put the fields on `detections`; `rows`, for each image, are those of its `proposals` that they came from."""
+        self.branches_ran = True
         fields = {"logits": logits}
         for branch in self.box_branches.values():
             fields.update(branch.fields(box_features, logits))
@@ -129,6 +150,13 @@ class OpenSetBoxHeads:
             for name, value in zip(fields, values):
                 found.set(name, value[kept])
         return detections
+
+    def __prepare_scriptable__(self):
+        """torch.jit.script asks first. Fields that come and go cannot be scripted."""
+        raise ConfigError(
+            f"{type(self).__name__} cannot be scripted: trace the detector with osal_detectron2.deploy.export.trace, "
+            "or script the plain head, which loads the same checkpoint (docs/plug_in_head.md)"
+        )
 
 
 class _OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
@@ -150,6 +178,8 @@ class _OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
 
 class _OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
     """For C4 models; the box feature is the mean of res5 over the region."""
+
+    replaces = "forward"
 
     def forward(self, images, features, proposals, targets=None):
         if self.training:

@@ -193,12 +193,16 @@ def test_ours_mix_with_the_heads_of_a_project():
 def test_the_page_on_plugging_in_a_head_runs_as_it_is_written(tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[2] / "docs/plug_in_head.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
         exec(block, names)
     assert names["found"].has("cls_uncertainty") and "MixedROIHeads" not in page
+    cfg = zoo_cfg(ZOO["faster_fpn"])
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = "MyEvidentialROIHeads", 16
+    heads = build_model(cfg).roi_heads
+    assert heads.mine.out_features == 3 and "cls_uncertainty" in heads.detection_fields
     table = set(re.findall(r"`(\w+ROIHeads)`", page)) - {"MyROIHeads", "MyEvidentialROIHeads"}
     assert table >= set(OURS.values()) and all(name in ROI_HEADS_REGISTRY for name in table)
 
@@ -226,7 +230,7 @@ def test_zoo_detectors_with_roi_heads_can_be_trained_in_rounds_on_their_boxes(pa
     cfg = zoo_cfg(path)
     for key in ("MASK_ON", "KEYPOINT_ON"):
         if cfg.MODEL[key]:
-            with pytest.raises(ConfigError, match=f"MODEL.{key} is True.*trains on boxes; set it to False"):
+            with pytest.raises(ConfigError, match=f"MODEL.{key} is True.*trains on boxes.*set it to False$"):
                 check_architecture(cfg)
             cfg.MODEL[key] = False
     check_architecture(cfg)
