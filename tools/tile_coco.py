@@ -6,6 +6,8 @@ import sys
 from osal_detectron2.core.errors import OSALError
 from osal_detectron2.data.tiling import CUT_RULES, EDGE_RULES, cut_file
 
+LINES = 8  # image sizes of which the layout is printed
+
 EXAMPLE = """example:
   python tools/tile_coco.py --json consep/train.json --image-root consep/images \\
       --out consep_tiles --tile 250
@@ -25,9 +27,10 @@ def main(argv=None) -> int:
     parser.add_argument(
         "--edge",
         choices=EDGE_RULES,
-        default="shift",
-        help="last tile of an image whose size is no multiple: moved inward, so that it overlaps its "
-        "neighbour (shift, default), padded with white (pad), or left out (drop)",
+        default="even",
+        help="an image whose size is no multiple is divided into equal tiles of nearly that side, without overlap "
+        "(even, default); or all tiles are of that side and the last one is moved inward, so that it overlaps its "
+        "neighbour (shift), padded with white (pad), or left out (drop)",
     )
     parser.add_argument(
         "--cut-boxes",
@@ -53,12 +56,21 @@ def main(argv=None) -> int:
     except OSALError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    for line in counts["layouts"][:LINES]:
+        print(line)
+    if len(counts["layouts"]) > LINES:
+        print(f"and {len(counts['layouts']) - LINES} other sizes, likewise")
     print(
         "{images} images -> {tiles} tiles ({empty_tiles} without boxes); {boxes} boxes -> {tile_boxes}: "
         "{cut} cut, {repeated} repeated in overlaps, {lost} in no tile; {written} files written".format_map(
             counts
         )
     )
+    if counts["repeated"]:
+        print(
+            f"warning: {counts['repeated']} boxes stand in more than one tile: annotated twice in a pool, counted twice in "
+            "a test set; without --overlap, --cut-boxes visible and --edge shift each stands in one"
+        )
     return 0
 
 

@@ -15,6 +15,7 @@ rule: every tile that they touch keeps its part.
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +27,7 @@ from osal_detectron2.core.store import write_bytes
 from osal_detectron2.data.coco_file import MIN_SIDE, clip_box, read_coco
 
 CUT_RULES = ("center", "visible", "whole")
-EDGE_RULES = ("shift", "pad", "drop")
+EDGE_RULES = ("even", "shift", "pad", "drop")
 PAD_COLOUR = (255, 255, 255)  # glass without tissue
 
 
@@ -51,15 +52,49 @@ def tile_starts(size: int, tile: int, overlap: int = 0, edge: str = "shift") -> 
     return starts
 
 
+def tile_spans(size: int, tile: int, overlap: int = 0, edge: str = "shift") -> list[tuple[int, int]]:
+    """(first pixel, length) of the tiles along an axis of `size` pixels.
+
+    "even" divides the axis into parts of nearly equal length, as many as bring it nearest to `tile`: nothing is left out
+    and neighbours share `overlap` pixels and no more (505 at 250: 0 to 252 and 252 to 505). The other rules keep the
+    length and differ in the starts (`tile_starts`); a span is cut at the end of the axis.
+    """
+    if edge != "even":
+        return [(start, min(tile, size - start)) for start in tile_starts(size, tile, overlap, edge)]
+    tile_starts(size, tile, overlap)  # refuses what does not fit
+    step = max(size - overlap, 1)
+    count = max(1, math.floor(step / (tile - overlap) + 0.5))
+    starts = [step * index // count for index in range(count + 1)]
+    return [(low, min(high + overlap, size) - low) for low, high in zip(starts, starts[1:])]
+
+
 def tile_windows(
     width: int, height: int, tile: int, overlap: int = 0, edge: str = "shift"
 ) -> list[tuple[int, int, int, int]]:
     """Windows of an image, row by row, cut at its border: a padded tile's window is smaller than the tile."""
+    across = tile_spans(width, tile, overlap, edge)
+    return [(x, y, w, h) for y, h in tile_spans(height, tile, overlap, edge) for x, w in across]
+
+
+def layouts(images: list[dict], *, tile: int, overlap: int = 0, edge: str = "even") -> list[str]:
+    """One sentence for each size of `images`: how many tiles, of what size, and what neighbours share."""
+    sizes = Counter((int(image["width"]), int(image["height"])) for image in images)
     return [
-        (x, y, min(tile, width - x), min(tile, height - y))
-        for y in tile_starts(height, tile, overlap, edge)
-        for x in tile_starts(width, tile, overlap, edge)
+        f"{number} images of {width}x{height} px: {_along(width, tile, overlap, edge)} across, "
+        f"{_along(height, tile, overlap, edge)} down"
+        for (width, height), number in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def _along(size: int, tile: int, overlap: int, edge: str) -> str:
+    spans = tile_spans(size, tile, overlap, edge)
+    lengths = sorted({length for _, length in spans})
+    shared = max((low + length - nxt for (low, length), (nxt, _) in zip(spans, spans[1:])), default=0)
+    text = f"{len(spans)} of {'-'.join(str(n) for n in (lengths[:1] + lengths[-1:])[: len(lengths)])} px"
+    if shared > 0:
+        text += f" that share up to {shared}"
+        text += " (most of a tile: annotated twice)" if 2 * shared > lengths[0] else ""
+    return text if spans else "none"
 
 
 def boxes_in_window(
@@ -106,7 +141,7 @@ def tile_coco(
     *,
     tile: int,
     overlap: int = 0,
-    edge: str = "shift",
+    edge: str = "even",
     rule: str = "center",
     min_visible: float = 0.3,
 ) -> tuple[dict, dict]:
@@ -119,7 +154,7 @@ def tile_coco(
     an unmarked nucleus.
 
     Counts: images, tiles, empty_tiles, boxes, tile_boxes, cut (clipped), repeated (copies beyond the first),
-    lost (boxes in no tile). Raises DataError where two images have the same stem.
+    lost (boxes in no tile); "layouts" says what was done with each size of image. Raises DataError where two images have the same stem.
     """
     if not 0 < min_visible <= 1:
         raise DataError(f"min_visible {min_visible} is not a fraction above 0 and up to 1")
@@ -150,6 +185,14 @@ def tile_coco(
         counts["repeated"] += int(np.maximum(copies - 1, 0).sum())
         counts["lost"] += int((copies == 0).sum())
     counts.update(images=len(data["images"]), tiles=len(images), tile_boxes=len(annotations))
+    counts["layouts"] = layouts(data["images"], tile=tile, overlap=overlap, edge=edge)
+    if edge == "even" and all(
+        tile_spans(size, tile, overlap, "even") == tile_spans(size, tile, overlap, "shift")
+        for size in {int(image[side]) for image in data["images"] for side in ("width", "height")}
+    ):
+        edge = (
+            "shift"  # nothing is left over and no rule decides anything: the file is that of earlier versions
+        )
     settings = {"tile": tile, "overlap": overlap, "edge": edge, "cut_boxes": rule}
     if rule == "visible":
         settings["min_visible"] = min_visible

@@ -19,7 +19,9 @@ from osal_detectron2.data.tiling import (
     EDGE_RULES,
     boxes_in_window,
     cut_file,
+    layouts,
     tile_coco,
+    tile_spans,
     tile_starts,
     tile_windows,
     to_parent,
@@ -97,7 +99,7 @@ def test_crowd_regions_stay_in_every_tile_they_touch():
 def test_tile_entries():
     data = parents([[45, 52, 10, 8]], group="patient-1")
     data["annotations"][0]["area"] = 60
-    tiles, counts = tile_coco(data, tile=50)
+    tiles, counts = tile_coco(data, tile=50, edge="shift")
     assert [image["file_name"] for image in tiles["images"]] == [
         "p_x000000_y000000.png",
         "p_x000050_y000000.png",
@@ -113,6 +115,7 @@ def test_tile_entries():
     assert counts == {
         "images": 1, "tiles": 4, "empty_tiles": 3, "boxes": 1, "tile_boxes": 1, "cut": 1,
         "repeated": 0, "lost": 0,
+        "layouts": ["1 images of 100x60 px: 2 of 50 px across, 2 of 50 px that share up to 40 (most of a tile: annotated twice) down"],
     }  # fmt: skip
 
 
@@ -126,7 +129,9 @@ def test_edges_say_what_becomes_of_the_rest():
         [2, 54, 4, 4],
         [2, 42, 4, 4],
     ]  # y: first tile, last 10 rows, in the shifted overlap
-    shift, pad, drop = (tile_coco(parents(boxes, width=50), tile=50, edge=edge) for edge in EDGE_RULES)
+    even, shift, pad, drop = (tile_coco(parents(boxes, width=50), tile=50, edge=edge) for edge in EDGE_RULES)
+    assert [image["height"] for image in even[0]["images"]] == [60]
+    assert (even[1]["repeated"], even[1]["lost"]) == (0, 0)
     assert [(image["height"], image["origin"]["y"]) for image in shift[0]["images"]] == [(50, 0), (50, 10)]
     assert (shift[1]["repeated"], shift[1]["lost"]) == (1, 0)
     assert [(image["height"], image["origin"]["height"]) for image in pad[0]["images"]] == [
@@ -178,21 +183,60 @@ def test_tiles_lead_back_to_their_parent(plan, edge, rule):
     assert counts["tile_boxes"] == counts["boxes"] + counts["repeated"] - counts["lost"]
     if rule == "center" and edge != "drop":
         assert counts["lost"] == 0
-        if edge == "pad" and overlap == 0:
+        if edge in ("even", "pad") and overlap == 0:
             assert counts["repeated"] == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 400), st.data())
+def test_even_tiles_cover_all_once_and_are_of_nearly_the_size_asked_for(size, tile, data):
+    overlap = data.draw(st.integers(0, tile - 1) | st.just(0))
+    spans = tile_spans(size, tile, overlap, "even")
+    ends = [start + length for start, length in spans]
+    assert spans[0][0] == 0 and ends[-1] == size
+    shared = [end - start for end, (start, _) in zip(ends, spans[1:])]
+    assert set(shared) <= {overlap}
+    lengths = [length for _, length in spans]
+    assert max(lengths) - min(lengths) <= 1
+    if size >= tile:
+        assert 2 / 3 * tile - 1 <= min(lengths) <= max(lengths) <= 1.5 * tile + 1
+    if size % tile == 0 and not overlap:
+        assert spans == [(start, tile) for start in range(0, size, tile)]
+
+
+def test_a_little_more_than_a_multiple_gives_no_twins_and_counts_every_box_once():
+    boxes = [[x, y, 6, 6] for x in range(0, 499, 7) for y in range(0, 499, 7)]
+    data = parents(boxes, width=505, height=505)
+    tiles, counts = tile_coco(data, tile=250)
+    assert [(i["origin"]["x"], i["width"]) for i in tiles["images"]] == [(0, 252), (252, 253)] * 2
+    assert counts["tile_boxes"] == counts["boxes"] and counts["repeated"] == counts["lost"] == 0
+    assert counts["layouts"] == ["1 images of 505x505 px: 2 of 252-253 px across, 2 of 252-253 px down"]
+    assert "share up to 245 (most of a tile" in layouts(data["images"], tile=250, edge="shift")[0]
+
+
+def test_files_of_sizes_that_divide_are_those_of_earlier_versions():
+    even = tile_coco(parents([[3, 3, 9, 9]]), tile=20)[0]
+    assert even == tile_coco(parents([[3, 3, 9, 9]]), tile=20, edge="shift")[0]
+    assert even["info"]["tiling"] == {"tile": 20, "overlap": 0, "edge": "shift", "cut_boxes": "center"}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.data())
 def test_windows_cover_every_pixel(width, height, tile, data):
     overlap = data.draw(st.integers(0, tile - 1))
-    for edge in ("shift", "pad"):
+    for edge in ("even", "shift", "pad"):
         seen = np.zeros((height, width), dtype=int)
         for x, y, w, h in tile_windows(width, height, tile, overlap, edge):
-            assert 0 < w <= tile and 0 < h <= tile and x + w <= width and y + h <= height
+            assert (
+                0 < w
+                and 0 < h
+                and (edge == "even" or max(w, h) <= tile)
+                and x + w <= width
+                and y + h <= height
+            )
             seen[y : y + h, x : x + w] += 1
         assert seen.all()
-        if edge == "pad" and overlap == 0:
+        if edge in ("even", "pad") and overlap == 0:
             assert seen.max() == 1
 
 
