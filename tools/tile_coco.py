@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from osal_detectron2.core.errors import OSALError
-from osal_detectron2.data.tiling import CUT_RULES, EDGE_RULES, cut_file
+from osal_detectron2.data.tiling import CUT_RULES, cut_file
+from osal_detectron2.data.windows import EDGE_RULES
 
 LINES = 8  # image sizes of which the layout is printed
 
@@ -68,8 +69,8 @@ def main(argv=None) -> int:
     )
     if counts["repeated"]:
         print(
-            f"warning: {counts['repeated']} boxes stand in more than one tile: annotated twice in a pool, counted twice in "
-            "a test set; without --overlap, --cut-boxes visible and --edge shift each stands in one"
+            f"warning: {counts['repeated']} boxes stand in more than one tile: annotated twice in a pool, counted "
+            "twice in a test set; without --overlap, --cut-boxes visible and --edge shift each stands in one"
         )
     return 0
 

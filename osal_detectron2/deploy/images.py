@@ -11,7 +11,7 @@ from PIL import Image
 from ..core.errors import ConfigError, DataError
 from ..data.coco_file import read_coco
 from ..data.mapper import TileMapper
-from ..data.tiling import tile_windows
+from ..data.windows import tile_windows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _ORIENTATION = 274  # EXIF; from 5 on the picture is stored on its side

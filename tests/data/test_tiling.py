@@ -16,16 +16,12 @@ from osal_detectron2.core.errors import DataError, OutputError
 from osal_detectron2.data.coco_file import coco_findings
 from osal_detectron2.data.tiling import (
     CUT_RULES,
-    EDGE_RULES,
     boxes_in_window,
     cut_file,
-    layouts,
     tile_coco,
-    tile_spans,
-    tile_starts,
-    tile_windows,
     to_parent,
 )
+from osal_detectron2.data.windows import EDGE_RULES, layouts, tile_spans, tile_starts, tile_windows
 
 ROOT = Path(__file__).parents[2]
 CONSEP = Path(os.environ.get("OSAL_SHARED", ROOT.parent / "shared")) / "data" / "consep"
@@ -115,7 +111,10 @@ def test_tile_entries():
     assert counts == {
         "images": 1, "tiles": 4, "empty_tiles": 3, "boxes": 1, "tile_boxes": 1, "cut": 1,
         "repeated": 0, "lost": 0,
-        "layouts": ["1 images of 100x60 px: 2 of 50 px across, 2 of 50 px that share up to 40 (most of a tile: annotated twice) down"],
+        "layouts": [
+            "1 images of 100x60 px: 2 of 50 px across, "
+            "2 of 50 px that share up to 40 (most of a tile: annotated twice) down"
+        ],
     }  # fmt: skip
 
 

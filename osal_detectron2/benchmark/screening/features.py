@@ -13,7 +13,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.ops import nms, roi_align
 
 from ...core.store import atomic_path
-from ...data.tiling import tile_starts
+from ...data.windows import tile_starts
 
 UPSAMPLING = 2  # nuclei are some 18 px wide, ImageNet's objects more
 WINDOW, MARGIN = (
