@@ -3,10 +3,12 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 from osal_detectron2.core.errors import OSALError
-from osal_detectron2.evaluation.learning_curve import read_curve
-from osal_detectron2.evaluation.report import compare_runs, format_table, write_report
+from osal_detectron2.evaluation.compare import compare_runs
+from osal_detectron2.evaluation.learning_curve import read_costs
+from osal_detectron2.evaluation.report import describe_run, write_report
 
 EPILOG = """example:
   python tools/report.py output/osal_nd_seed0
@@ -14,6 +16,8 @@ EPILOG = """example:
 
 Each run gets curve.csv, curves.png and summary.json in its own folder. Several runs are also compared:
 comparison.png, comparison.csv and a table of mean ± standard deviation over the runs of each strategy.
+The time of annotation is an estimate, by the seconds that the run was given (OSAL.ORACLE.SECONDS_PER_TILE
+and SECONDS_PER_NUCLEUS) or that are given here.
 Needs neither torch nor Detectron2."""
 
 
@@ -27,16 +31,24 @@ def main(argv=None) -> int:
         default="comparison",
         help="folder of the comparison of several runs (default: %(default)s)",
     )
+    parser.add_argument("--seconds-per-tile", type=float, help="time to open a tile (default: as in the run)")
+    parser.add_argument(
+        "--seconds-per-nucleus", type=float, help="time to mark a nucleus (default: as in the run)"
+    )
     args = parser.parse_args(argv)
+    given = {"per_tile": args.seconds_per_tile, "per_nucleus": args.seconds_per_nucleus}
+    given = {name: value for name, value in given.items() if value is not None}
+    if any(not 0 <= value < float("inf") for value in given.values()):
+        parser.error("seconds must be 0 or more")
     try:
-        if len(args.runs) == 1:
-            table = format_table(read_curve(args.runs[0]))
-        else:
+        costs = {run: replace(read_costs(run), **given) for run in args.runs}
+        several = len(args.runs) > 1
+        if several:
             # First: it reads every run before it writes, so a damaged one leaves all reports as they were.
-            table = compare_runs(args.runs, args.output)
+            text = compare_runs(args.runs, args.output, costs)
         for run in args.runs:
-            write_report(run)
-        print(table)
+            write_report(run, costs[run])
+        print(text if several else describe_run(args.runs[0]))
     except OSALError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -24,8 +24,8 @@ def progress(folder: Path) -> float:
 def cell_result(folder: Path, cell: Cell, *, config_sha256: str, commit: str, hardware: dict) -> dict | None:
     """The content of a result file, or None where the run in `folder` is not complete.
 
-    rounds: one entry a round. Of the detector of that round: labelled_tiles, labelled_fraction, nuclei_annotated and
-    known_annotated (paid for so far, the initial set included), mAP50, AP, per_class (AP50), aose,
+    rounds: one entry a round. Of the detector of that round: labelled_tiles, labelled_fraction, nuclei_annotated,
+    known_annotated and minutes_annotated (all that is paid for so far), mAP50, AP, per_class (AP50), aose,
     unknown_detected_fraction. Of the query after it: queried_tiles, known_queried, unknown_queried, purity and, over
     all queries so far, known_cumulative, unknown_cumulative, recall; None after the last round. seconds: {step: s};
     passes: forward passes of the query, where the run recorded them. aulc, final_mAP50: in percent. seconds of the
@@ -74,7 +74,8 @@ def _round(row: dict, known_classes: list[str]) -> dict:
         "unknown_cumulative": "cumulative_unknown",
     }
     same = (
-        "round", "labelled_tiles", "labelled_fraction", "nuclei_annotated", "mAP50", "AP", "unknown_detected_fraction",
+        "round", "labelled_tiles", "labelled_fraction", "nuclei_annotated", "minutes_annotated", "mAP50", "AP",
+        "unknown_detected_fraction",
         "queried_tiles", "known_queried", "unknown_queried", "purity", "recall", "labelled_fraction_after_query",
     )  # fmt: skip
     return {

@@ -11,15 +11,10 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import Normal, withStroke
 
+from ..evaluation.palette import EXTRA_COLOUR, UNKNOWN_COLOUR, class_colour
 from ..strategies.box_match import pairwise_iou
 from .layout import COLUMN, PAGE, PAPER
-from .styles import BLUE, GREEN, ORANGE, SKY, VERMILLION
-
-# Colours that stand out from pink and violet stain; vermillion is kept for extra detections.
-CLASS_COLOURS = (SKY, "#F0E442", GREEN, BLUE, ORANGE, "#FFFFFF")
-EXTRA_COLOUR, UNKNOWN_COLOUR = VERMILLION, "#D0D0D0"
 
 
 @dataclass(frozen=True)
@@ -132,21 +127,20 @@ def _show(axis, image: np.ndarray, caption: str) -> None:
 
 def _draw_boxes(axis, boxes: Boxes, chosen: np.ndarray, kind: str, num_known: int) -> None:
     for (x0, y0, x1, y1), index in zip(np.asarray(boxes.xyxy)[chosen], np.asarray(boxes.classes)[chosen]):
-        look = _look(kind, CLASS_COLOURS[int(index) % len(CLASS_COLOURS)] if index < num_known else None)
-        box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, gid=kind, **look)
-        if kind != "unknown":  # a dark rim shows pale lines on pale tissue
-            box.set_path_effects(
-                [withStroke(linewidth=look["linewidth"] + 0.9, foreground="black"), Normal()]
-            )
-        axis.add_patch(box)
+        look = _look(kind, class_colour(int(index)) if index < num_known else None)
+        # A dark rim shows pale lines on pale tissue; it goes all the way round, also under dashes.
+        rim = {"edgecolor": "black", "linewidth": look["linewidth"] + 0.9, "linestyle": "-"}
+        place = ((x0, y0), x1 - x0, y1 - y0)
+        axis.add_patch(Rectangle(*place, fill=False, gid="rim", **rim))
+        axis.add_patch(Rectangle(*place, fill=False, gid=kind, **look))
 
 
 def _look(kind: str, colour: str | None) -> dict:
     if kind == "extra":
         return {"edgecolor": EXTRA_COLOUR, "linewidth": 0.9, "hatch": "xxxxx"}
     if kind == "unknown":
-        return {"edgecolor": UNKNOWN_COLOUR, "linewidth": 0.6}
-    return {"edgecolor": colour, "linewidth": 1.0, "linestyle": (0, (2, 1.4)) if kind == "missed" else "-"}
+        return {"edgecolor": UNKNOWN_COLOUR, "linewidth": 1.0, "linestyle": (0, (2.5, 1.8))}
+    return {"edgecolor": colour, "linewidth": 1.1, "linestyle": (0, (0.8, 0.8)) if kind == "missed" else "-"}
 
 
 def _legend(known_classes: Sequence[str]) -> list[Patch]:
@@ -155,8 +149,7 @@ def _legend(known_classes: Sequence[str]) -> list[Patch]:
         return Patch(label=label, facecolor=ground, **look | {"linewidth": look["linewidth"] + 0.3})
 
     handles = [
-        entry(name.replace("_", " "), "found", CLASS_COLOURS[i % len(CLASS_COLOURS)])
-        for i, name in enumerate(known_classes)
+        entry(name.replace("_", " "), "found", class_colour(i)) for i, name in enumerate(known_classes)
     ]
     return [
         *handles,

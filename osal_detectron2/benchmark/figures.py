@@ -16,23 +16,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..core.errors import ConfigError
 from ..core.store import write_bytes
+from ..evaluation.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from .layout import COLUMN, PAPER, by_rows, legend_columns, panel_grid
 from .results import REFERENCES, CellResult, by_method, by_setting, mean_and_spread, mean_curve
-from .styles import (
-    ABLATIONS,
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    Style,
-    setting_title,
-    styles_of,
-    varied_by,
-)
+from .styles import ABLATIONS, Style, setting_title, styles_of, varied_by
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -76,11 +63,22 @@ FIGURES = {
     "map_per_box": Curves(
         "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, references=True
     ),
+    "map_per_minute": Curves(
+        "minutes_annotated", "mAP50", "Estimated time of annotation (minutes)", _MAP, references=True
+    ),
     "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, references=True),
     "map_per_box_ablations": Curves(
         "nuclei_annotated",
         "mAP50",
         "Boxes paid for (known + unknown)",
+        _MAP,
+        kind="ablations",
+        references=True,
+    ),
+    "map_per_minute_ablations": Curves(
+        "minutes_annotated",
+        "mAP50",
+        "Estimated time of annotation (minutes)",
         _MAP,
         kind="ablations",
         references=True,

@@ -7,11 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..evaluation.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from .results import REFERENCES
-
-# Okabe and Ito's colours tell apart with any colour vision; their yellow is too pale for lines on white paper.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
 SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))
 DOUBLE_DOT = (0, (4, 1, 1, 1, 1, 1))

@@ -91,9 +91,9 @@ def build_table(
     """One row a setting and method, in the order of the figures.
 
     Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has); aulc,
-    final_mAP50, purity, nuclei_annotated, passes and their sample standard deviations (..._sd); fraction_to_target,
-    the labelled fraction that reaches target_mAP50 = `target` x the mean of full annotation; aulc_paired and
-    final_paired, `Paired` against `reference` as dicts, None for the reference itself and for methods that query
+    final_mAP50, purity, labelled_tiles, nuclei_annotated, minutes_annotated, passes and their sample standard
+    deviations (..._sd); fraction_to_target, the labelled fraction that reaches target_mAP50 = `target` x the mean of
+    full annotation; aulc_paired and final_paired, `Paired` against `reference` as dicts, None for the reference itself and for methods that query
     nothing. More than one setting: further rows of the setting ALL with the paired columns over all settings.
     """
     rows = []
@@ -164,8 +164,9 @@ def format_markdown(
             parts.append(f"No cell of {name} here, so no paired comparison.")
     parts.append(
         "Mean ± sample standard deviation over cells (fold and seed); mAP50 and AULC (mean mAP50 along the labelled "
-        "tiles) in percent; the highest mean is bold. Purity: known nuclei / all nuclei queried. Boxes: all nuclei "
-        "annotated, the initial set included. Passes: forward passes over a tile that the queries took, both detectors "
+        "tiles) in percent; the highest mean is bold. Purity: known nuclei / all nuclei queried. Tiles, boxes, "
+        "minutes: labelled tiles, nuclei annotated in them and the estimated time that it takes, the initial set "
+        "included. Passes: forward passes over a tile that the queries took, both detectors "
         f"together. Differences: the method minus {name}, on the cells that both have; in brackets the 95 % confidence "
         "interval of a paired t-test, which one pair does not have; W/T/L: pairs won, tied and lost by the method; p: "
         f"Wilcoxon's signed-rank test, from {_WILCOXON_PAIRS} pairs on. Neither is corrected for the number of methods "
@@ -179,7 +180,10 @@ def _columns(group: Sequence[CellResult]) -> dict[str, list]:
         "aulc": [cell.aulc for cell in group],
         "final_mAP50": [cell.final_mAP50 for cell in group],
         "purity": [cell.purity for cell in group],
-        "nuclei_annotated": [max(cell.column("nuclei_annotated").values(), default=None) for cell in group],
+        **{
+            key: [max(cell.column(key).values(), default=None) for cell in group]
+            for key in ("labelled_tiles", "nuclei_annotated", "minutes_annotated")
+        },
         "passes": [cell.passes for cell in group],
     }
 
@@ -202,7 +206,7 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
     level = rows[0]["target_mAP50"]
     if level is not None:
         titles.append(f"tiles to {level:.1f} ({100 * target:g} % of full)")
-    titles += ["purity", "boxes", "passes"]
+    titles += ["purity", "tiles", "boxes", "minutes", "passes"]
     best = {
         key: max((r[key] for r in rows if r["method"] not in REFERENCES and r[key] is not None), default=None)
         for key in ("aulc", "final_mAP50")
@@ -225,7 +229,9 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
             cells.append(never if reached is None else f"{100 * reached:.1f} %")
         cells += [
             _spread(row, "purity", ".3f"),
+            _spread(row, "labelled_tiles", ".0f"),
             _spread(row, "nuclei_annotated", ".0f"),
+            _spread(row, "minutes_annotated", ".0f"),
             _spread(row, "passes", ".0f"),
         ]
         body.append(cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch
 from ..core.errors import ConfigError
 from ..modeling.prototypes import PrototypeBranch
 from ..scoring.forward import inference_batches
-from ..strategies.box_match import best_match
+from ..scoring.found import looks_unknown
 from .images import WindowMapper, window_records
 from .load import Detector
 from .seams import merge_windows
@@ -19,7 +19,6 @@ from .seams import merge_windows
 Table = dict[str, np.ndarray]
 UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
 UNKNOWN_RULES = ("proto", "label", "both")
-MIN_IOU = 0.5
 
 
 def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None, str]:
@@ -44,28 +43,6 @@ def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None,
         "has no prototypes" if not branches else "never saw a nucleus of each kind, so a prototype is missing"
     )
     return "label", f"looks_unknown: by the label of the auxiliary detector, which {lack}"
-
-
-def looks_unknown(boxes: np.ndarray, auxiliary: Mapping[str, np.ndarray], *, rule: str) -> np.ndarray:
-    """(n,) 1 unknown, 0 known, NaN where the auxiliary detector found no nucleus at IoU 0.5 or more.
-
-    Args:
-        boxes: (n, 4) xyxy of the target's detections.
-        auxiliary: boxes (m, 4), labelled_unknown (m,) bool and, but for the rule "label", dist_known and dist_unknown
-            (m,), of the same image.
-        rule: "proto" D_unk < D_kno of the matching box (paper section 2.3 counts the others as known), "label", "both".
-    """
-    flags = np.full(len(boxes), np.nan)
-    if not len(boxes) or not len(auxiliary["boxes"]):
-        return flags
-    rows, overlap = best_match(boxes, auxiliary["boxes"])
-    unknown = np.asarray(auxiliary["labelled_unknown"], bool)
-    if rule != "label":
-        nearer = np.asarray(auxiliary["dist_unknown"]) < np.asarray(auxiliary["dist_known"])
-        unknown = nearer if rule == "proto" else nearer & unknown
-    matched = overlap >= MIN_IOU
-    flags[matched] = unknown[rows[matched]]
-    return flags
 
 
 @torch.no_grad()

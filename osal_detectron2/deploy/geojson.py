@@ -6,20 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Apart for any colour vision and on pink and violet stain (after Okabe and Ito).
-CLASS_COLOURS = (
-    (86, 180, 233),
-    (240, 228, 66),
-    (0, 158, 115),
-    (213, 94, 0),
-    (204, 121, 167),
-    (255, 255, 255),
-)
-
-
-def colour_of(class_index: int) -> tuple[int, int, int]:
-    """RGB of a class, the same in every output."""
-    return CLASS_COLOURS[class_index % len(CLASS_COLOURS)]
+from ..evaluation.palette import class_colour, rgb
 
 
 def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict:
@@ -42,7 +29,7 @@ def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) 
                 },
                 "properties": {
                     "objectType": "detection",
-                    "classification": {"name": classes[label], "color": list(colour_of(label))},
+                    "classification": {"name": classes[label], "color": list(rgb(class_colour(label)))},
                     "measurements": {k: round(float(v), 6) for k, v in values.items() if np.isfinite(v)},
                 },
             }

@@ -1,12 +1,15 @@
 """What the engine leaves of a round beside its labels: selection, scores, and the times that no hash covers."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..core.ledger import SELECTION_SCHEMA
-from ..core.store import read_json, write_json, write_npz
+from ..core.store import read_json, write_bytes, write_json, write_npz
+from ..evaluation.gallery import DETECTIONS, DETECTIONS_SCHEMA
+from ..scoring.found import SCORE_THRESH
 from ..strategies import Selection
 
 
@@ -63,3 +66,10 @@ def write_scores(folder: Path, selection: Selection, *, pool: Sequence[str]) -> 
         selected=np.array([k in chosen for k in pool]),
         **columns,
     )
+
+
+def write_detections(folder: Path, found: Mapping[str, dict]) -> None:
+    """detections.json of `scoring.found.found_on`, for the gallery; in no hash, since only pictures need it."""
+    if found:
+        content = {"schema": DETECTIONS_SCHEMA, "score_thresh": SCORE_THRESH, "tiles": dict(found)}
+        write_bytes(folder / DETECTIONS, json.dumps(content, sort_keys=True).encode())

@@ -20,12 +20,12 @@ from ..core.schedule import RoundSchedule
 from ..core.seeding import tie_hash
 from ..core.store import write_json
 from ..dist import on_main
+from ..evaluation.open_set_check import query_warning
 from ..scoring.pool import PoolScorer
-from ..scoring.prototypes import refitted_prototypes
-from ..scoring.query import run_query
+from ..scoring.query import Answer, answer_query
 from ..strategies import QueryContext, Selection, Strategy
 from .people import ask_people, pre_annotations
-from .round_files import add_seconds, read_if_there, record, write_scores, write_selection
+from .round_files import add_seconds, read_if_there, record, write_detections, write_scores, write_selection
 
 Round = int | str
 Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
@@ -49,6 +49,7 @@ class RoundSteps:
         query_tiles: budget of a query. init_keys: tiles to start from instead of a random draw.
         refit: refit the prototypes before a query.
         seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
+        gallery_tiles: tiles of a query whose detections are kept for its pictures.
         report: called with the run folder and the round after each commit, on rank 0.
     """
 
@@ -71,6 +72,7 @@ class RoundSteps:
         refit: bool = True,
         seconds_per_nucleus: float = 3.0,
         seconds_per_tile: float = 15.0,
+        gallery_tiles: int = 0,
         report: Callable[[Path, Round], None] | None = None,
     ) -> None:
         self.ledger, self.schedule, self.strategy = ledger, schedule, strategy
@@ -80,7 +82,7 @@ class RoundSteps:
         self.oracle, self.init_oracle = oracle, init_oracle
         self.query_tiles, self.init_keys, self.seed, self.refit = query_tiles, tuple(init_keys), seed, refit
         self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
-        self.report = report
+        self.gallery_tiles, self.report = gallery_tiles, report
         self.logger = logging.getLogger(__name__)
 
     # ---- what is known so far ---------------------------------------------------------------------------
@@ -198,30 +200,32 @@ class RoundSteps:
 
     def preview(self, round_index: int, model: torch.nn.Module) -> Selection:
         """What the query of this round would select with this model. Writes nothing."""
-        return self._select(round_index, model)[0]
+        return self._select(round_index, model).selection
 
-    def _select(self, round_index: int, model: torch.nn.Module) -> tuple[Selection, dict[str, int]]:
-        """The selection and the forward passes that it took, in tiles."""
-        scorer = self.make_scorer(model, self._scorable())
-        labelled = on_main(lambda: self.ledger.labelled_keys())
-        uses_prototypes = "dist_known" in self.strategy.needs.get("auxiliary", ())
-        with refitted_prototypes(
-            scorer, labelled, num_known=len(self.known_classes), enabled=self.refit and uses_prototypes
-        ):
-            selection = run_query(self.strategy, self.context(round_index), scorer)
-        self.logger.info("forward passes of this query: %s", dict(scorer.passes) or "none")
-        return selection, dict(scorer.passes)
+    def _select(self, round_index: int, model: torch.nn.Module, *, shown: int = 0) -> Answer:
+        return answer_query(
+            self.strategy,
+            self.context(round_index),
+            self.make_scorer(model, self._scorable()),
+            labelled=on_main(lambda: self.ledger.labelled_keys()),
+            refit=self.refit,
+            shown=shown,
+        )
 
     def query(self, round_index: int, model: torch.nn.Module) -> None:
         """rounds/r/scores.npz and selection.json."""
         if on_main(lambda: self.ledger.selection(round_index)) is not None:
             return
         with self._timed(round_index, "query"):
-            selection, passes = self._select(round_index, model)
+            answer = self._select(round_index, model, shown=self.gallery_tiles)
+        selection = answer.selection
         folder = on_main(lambda: self.ledger.round_dir(round_index))
-        on_main(lambda: record(folder, passes=passes))
+        on_main(lambda: record(folder, passes=answer.passes))
         on_main(lambda: write_scores(folder, selection, pool=self.ledger.pool_keys()))
+        on_main(write_detections, folder, answer.found)
         on_main(self._write_selection, round_index, selection)
+        if warning := on_main(lambda: query_warning(self.ledger.folder, round_index)):
+            self.logger.warning(warning)
 
     def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
         """rounds/r/labels.json: from the simulated oracle, or imported by tools/al.py from people."""

@@ -17,6 +17,7 @@ from ..data.mapper import TileMapper, mapper_from_config
 from ..data.round_loader import build_round_loader
 from ..dist import on_main
 from ..evaluation.gallery import gallery_for_round
+from ..evaluation.learning_curve import Costs
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..oracles.simulated import SimulatedOracle
@@ -111,6 +112,7 @@ class Session:
             refit=osal.PROTOTYPE.REFIT,
             seconds_per_nucleus=osal.ORACLE.SECONDS_PER_NUCLEUS,
             seconds_per_tile=osal.ORACLE.SECONDS_PER_TILE,
+            gallery_tiles=osal.EVAL.GALLERY_TILES,
             report=self._report,
         )
 
@@ -263,7 +265,8 @@ class Session:
         return evaluator.evaluate()
 
     def _report(self, folder, round_index) -> None:
-        write_report(folder)
+        costs = Costs(self.osal.ORACLE.SECONDS_PER_TILE, self.osal.ORACLE.SECONDS_PER_NUCLEUS)
+        write_report(folder, costs)
         if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
             tiles = {r["image_key"]: r for r in self.plan.train}
             gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)

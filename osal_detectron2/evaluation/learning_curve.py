@@ -7,7 +7,10 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ..core.errors import DataError, LedgerError
 from ..core.labels import REJECTED, LabelFile, TileLabels
@@ -15,6 +18,26 @@ from ..core.ledger import COMMIT_SCHEMA, INIT, RUN_SCHEMA, round_name
 from ..core.store import read_json, write_bytes
 
 METRICS_SCHEMA = "osal-metrics/1"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that annotation takes: for opening a tile, and for each nucleus (OSAL.ORACLE.SECONDS_PER_...)."""
+
+    per_tile: float = 15.0
+    per_nucleus: float = 3.0
+
+    def minutes(self, *, tiles: int, nuclei: int) -> float:
+        return (tiles * self.per_tile + nuclei * self.per_nucleus) / 60
+
+
+def read_costs(run_folder: str | Path) -> Costs:
+    """What the run was told that annotation takes. A run of an older version does not say: then 15 and 3 seconds."""
+    path = Path(run_folder) / SUMMARY
+    told = read_json(path) if path.is_file() else {}
+    told = told.get("annotation_seconds") or {} if isinstance(told, dict) else {}
+    return Costs(**{name: float(told[name]) for name in ("per_tile", "per_nucleus") if name in told})
 
 
 def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) -> dict:
@@ -47,18 +70,20 @@ def read_header(run_folder: str | Path) -> dict:
     return header
 
 
-def read_curve(run_folder: str | Path) -> list[dict]:
+def read_curve(run_folder: str | Path, costs: Costs | None = None) -> list[dict]:
     """One row a round that was evaluated or committed, in order; None where a figure does not exist.
 
     The detector of round r is trained on everything labelled before query r, so a row holds, side by side:
 
     - round; labelled_tiles, labelled_fraction (of the training tiles), nuclei_annotated (known and unknown,
-      the initial set included): what this round's detector was trained on;
+      the initial set included): what this round's detector was trained on; minutes_annotated: what that took a
+      person by `costs` (None: `read_costs`), rejected tiles included;
     - mAP50, AP, A-OSE, unknown_detected_fraction and AP50-<class> of that detector on the test set;
     - queried_tiles, rejected_tiles, known_queried, unknown_queried (nuclei), purity: this round's query.
       purity = known / (known + unknown), None if the query holds no nucleus;
     - cumulative_known, cumulative_unknown, recall: all queries up to and including this one, without the
-      initial set (methods section 6 row 15); labelled_fraction_after_query is their place on the x axis.
+      initial set (methods section 6 row 15); labelled_fraction_after_query and minutes_after_query are their place
+      on the x axis.
       recall = cumulative_known / known nuclei in the pool at the start, None if nobody knows those: the
       config in run.json has "train_nuclei": {"known": nuclei in all training tiles} only where labels are;
     - seconds_<step> for every step in the round's timing.json (which also has the query's passes).
@@ -67,7 +92,7 @@ def read_curve(run_folder: str | Path) -> list[dict]:
     LedgerError, naming the file, for a folder that is no run or a file that is damaged.
     """
     run_folder = Path(run_folder)
-    header = read_header(run_folder)
+    header, costs = read_header(run_folder), costs or read_costs(run_folder)
     known_classes, pool_size = header["known_classes"], len(header["pool"])
     initial = _committed_query(run_folder / "rounds" / round_name(INIT), known_classes)
     if initial is None:
@@ -77,7 +102,7 @@ def read_curve(run_folder: str | Path) -> list[dict]:
     if pool_known is not None:
         pool_known -= initial["known"]
     labelled = initial["tiles"] - initial["rejected_tiles"]
-    annotated = initial["known"] + initial["unknown"]
+    opened, annotated = initial["tiles"], initial["known"] + initial["unknown"]
     cumulative_known = cumulative_unknown = 0
     rows = []
     for number, folder in _round_folders(run_folder):
@@ -89,16 +114,19 @@ def read_curve(run_folder: str | Path) -> list[dict]:
         row["labelled_tiles"] = labelled
         row["labelled_fraction"] = _ratio(labelled, pool_size)
         row["nuclei_annotated"] = annotated
+        row["minutes_annotated"] = costs.minutes(tiles=opened, nuclei=annotated)
         row |= _scores(metrics or {}, known_classes)
         row |= dict.fromkeys(
             ("queried_tiles", "rejected_tiles", "known_queried", "unknown_queried", "purity")
         )
         row |= dict.fromkeys(
             ("cumulative_known", "cumulative_unknown", "recall", "labelled_fraction_after_query")
+            + ("minutes_after_query",)
         )
         if query is not None:
             known, unknown = query["known"], query["unknown"]
             labelled += query["tiles"] - query["rejected_tiles"]
+            opened += query["tiles"]
             annotated += known + unknown
             cumulative_known += known
             cumulative_unknown += unknown
@@ -108,6 +136,7 @@ def read_curve(run_folder: str | Path) -> list[dict]:
             row["cumulative_known"], row["cumulative_unknown"] = cumulative_known, cumulative_unknown
             row["recall"] = None if pool_known is None else _ratio(cumulative_known, pool_known)
             row["labelled_fraction_after_query"] = _ratio(labelled, pool_size)
+            row["minutes_after_query"] = costs.minutes(tiles=opened, nuclei=annotated)
         row |= _seconds(folder)
         rows.append(row)
     return rows
@@ -127,6 +156,25 @@ def aulc(rows: Sequence[Mapping], x: str = "labelled_fraction", y: str = "mAP50"
         return sum(value for _, value in points) / len(points)
     area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, points[1:]))
     return area / span
+
+
+def read_scores(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a scores.npz, "keys" among them; empty where the strategy scores nothing."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def labelled_counts(
+    run_folder: str | Path, known_classes: Iterable[str], *, before: int | None = None
+) -> dict[str, int]:
+    """{"known": nuclei, "unknown": nuclei} in all committed labels, the initial set included; before: a round."""
+    run_folder = Path(run_folder)
+    earlier = [folder for number, folder in _round_folders(run_folder) if before is None or number < before]
+    folders = [run_folder / "rounds" / round_name(INIT), *earlier]
+    queries = [query for folder in folders if (query := _committed_query(folder, list(known_classes)))]
+    return {kind: sum(query[kind] for query in queries) for kind in ("known", "unknown")}
 
 
 def write_csv(rows: Sequence[Mapping], path: str | Path) -> None:
@@ -169,7 +217,12 @@ def _metrics(folder: Path) -> dict | None:
 
 
 def _scores(metrics: dict, known_classes: list[str]) -> dict:
-    bbox, open_set = metrics.get("bbox", {}), metrics.get("open_set", {})
+    bbox, open_set = metrics.get("bbox") or {}, metrics.get("open_set") or {}
+    # A zero that nothing could have raised is no figure.
+    if (metrics.get("counts") or {}).get("known_nuclei") == 0:
+        bbox = {}
+    if open_set.get("unknown_total") == 0:
+        open_set = {}
     scores = {name: _finite(bbox.get(name)) for name in ("mAP50", "AP")}
     scores |= {name: _finite(open_set.get(name)) for name in ("A-OSE", "unknown_detected_fraction")}
     return scores | {f"AP50-{name}": _finite(bbox.get(f"AP50-{name}")) for name in known_classes}

@@ -1,10 +1,50 @@
 """Drives a strategy's generator: rank 0 decides, all ranks run the passes."""
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from detectron2.utils import comm
 
 from ..dist import on_main
 from ..strategies import Pass, QueryContext, Selection, Strategy, check_selection
+from .found import found_on
 from .pool import PoolScorer
+from .prototypes import refitted_prototypes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tiles that a strategy chose, the forward passes that this took, in tiles, and detections on some of them."""
+
+    selection: Selection
+    passes: Mapping[str, int]
+    found: Mapping[str, dict]
+
+
+def answer_query(
+    strategy: Strategy,
+    context: QueryContext,
+    scorer: PoolScorer,
+    *,
+    labelled: Sequence[str],
+    refit: bool,
+    shown: int = 0,
+) -> Answer:
+    """Let `strategy` select by prototypes that are refitted to all labelled nuclei, if it reads them. Collective.
+
+    shown: tiles, from the first of the selection on, whose detections are wanted, see `found_on`.
+    """
+    prototypes = "dist_known" in strategy.needs.get("auxiliary", ())
+    known = context.known_classes
+    with refitted_prototypes(scorer, labelled, num_known=len(known), enabled=refit and prototypes):
+        selection = run_query(strategy, context, scorer)
+        passes = dict(scorer.passes)  # pictures are no part of what a query costs
+        keys = selection.selected[:shown]
+        at = {"seed": context.seed, "round": context.round}
+        found = found_on(scorer, keys, known, prototypes=prototypes, **at)
+    logging.getLogger(__name__).info("forward passes of this query: %s", passes or "none")
+    return Answer(selection, passes, found)
 
 
 def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> Selection:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from osal_detectron2.benchmark.detections import Boxes, draw_detections, match_detections
+from osal_detectron2.evaluation.palette import class_colour
 from osal_detectron2.strategies.box_match import pairwise_iou
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +77,9 @@ def test_the_picture_has_a_box_for_each_verdict():
         {"A": [detections((1, 0, 0.9), (61, 1, 0.7))], "B": [detections()]},
         known_classes=["x", "y"],
     )
-    kinds = [sorted(patch.get_gid() for patch in axes.patches) for axes in figure.axes]
+    kinds = [
+        sorted(patch.get_gid() for patch in axes.patches if patch.get_gid() != "rim") for axes in figure.axes
+    ]
     assert kinds == [
         ["found", "found", "found", "unknown"],
         ["extra", "found", "missed", "missed", "unknown"],
@@ -84,6 +88,16 @@ def test_the_picture_has_a_box_for_each_verdict():
     assert [axes.get_title() for axes in figure.axes] == ["Annotation", "A", "B"]
     assert figure.axes[1].get_xlabel() == "found 1 of 3\nextra 1, 1 on unknown"
     extra = next(patch for patch in figure.axes[1].patches if patch.get_gid() == "extra")
+    unknown = [patch for axes in figure.axes for patch in axes.patches if patch.get_gid() == "unknown"]
+    assert len(unknown) == 3
+    for patch in unknown:  # dashes on a dark rim of its own: to be seen on dark and on pale tissue
+        assert to_hex(patch.get_edgecolor()) == "#ffffff" and patch.get_linestyle() != "-"
+        assert patch.get_linewidth() >= 1
+    for axes in figure.axes:
+        rims = [patch.get_bbox().bounds for patch in axes.patches if patch.get_gid() == "rim"]
+        assert rims == [patch.get_bbox().bounds for patch in axes.patches if patch.get_gid() != "rim"]
+    colours = {to_hex(p.get_edgecolor()) for p in figure.axes[0].patches if p.get_gid() == "found"}
+    assert colours == {class_colour(0).lower(), class_colour(1).lower()}
     assert extra.get_hatch() and extra.get_bbox().bounds == (61, 0, 10, 10)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["x", "y", "missed (in its class's colour)", "extra", "unknown nucleus"]

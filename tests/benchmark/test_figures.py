@@ -107,6 +107,9 @@ def test_queries_stand_where_their_tiles_are_labelled(cells):
     assert list(lines(axes)["OSAL-ND"].get_ydata()) == [80, 160]
     axes = draw_curves(cells, FIGURES["map_per_box"]).axes[0]
     assert list(lines(axes)["Random"].get_xdata()) == [50, 150, 250]
+    axes = draw_curves(cells, FIGURES["map_per_minute"]).axes[0]
+    # 10, 30, 50 tiles of 15 s, 50, 150, 250 nuclei of 3 s: worked out, since files of older versions do not say.
+    assert list(lines(axes)["Random"].get_xdata()) == [5, 15, 25]
     axes = draw_curves(cells, FIGURES["map_per_known_box"]).axes[0]
     assert list(lines(axes)["Random"].get_xdata()) == [40, 120, 200]
 

@@ -68,6 +68,7 @@ def test_the_numbers_of_a_small_grid(tmp_path):
     # The mean curve is 21, 31, 41 at 0.1, 0.3, 0.5: 38 is 7/10 of the way through the last step.
     assert osal["fraction_to_target"] == pytest.approx(0.44) and random["fraction_to_target"] is None
     assert (osal["purity"], osal["passes"], osal["nuclei_annotated"]) == pytest.approx((0.8, 240, 250))
+    assert (osal["labelled_tiles"], osal["minutes_annotated"]) == (50, 25)
     assert random["aulc_paired"]["mean"] == pytest.approx(-7.0) and random["aulc_paired"]["losses"] == 2
     assert random["final_paired"]["mean"] == pytest.approx(-13.0)
     assert osal["aulc_paired"] is None and full["aulc_paired"] is None and full["aulc"] is None

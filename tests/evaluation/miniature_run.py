@@ -32,15 +32,23 @@ def metrics_of(round, map50):
         "schema": "osal-metrics/1",
         "round": round,
         "bbox": {"mAP50": map50, "AP": map50 / 2, "AP50-tumor": map50},  # lymphocyte: no ground truth
-        "open_set": {"A-OSE": 10 - round, "unknown_detected_fraction": 0.5},
+        "open_set": {"A-OSE": 10 - round, "unknown_detected_fraction": 0.5, "unknown_total": 20},
+        "counts": {"known_nuclei": 30, "unknown_nuclei": 20},
         "flags": [],
     }
 
 
 def make_run(
-    folder, *, strategy="osal_nd", seed=0, map50=(20.0, 40.0, 50.0), rounds=(INIT, 0, 1, 2), **header
+    folder,
+    *,
+    strategy="osal_nd",
+    seed=0,
+    map50=(20.0, 40.0, 50.0),
+    rounds=(INIT, 0, 1, 2),
+    scores=None,
+    **header,
 ):
-    """Write the run up to and including the last of `rounds`."""
+    """Write the run up to and including the last of `rounds`. scores: {column: of every pool tile} of each query."""
     ledger = Ledger.create(
         folder,
         strategy=strategy,
@@ -60,11 +68,12 @@ def make_run(
             write_json(path / "timing.json", {"train": 12.5, "evaluate": 1.0})
         if selected and round != INIT:
             pool = ledger.pool_keys()
-            scores = np.array([0.25 * i for i in range(len(pool))])
-            scores[-1] = np.nan
-            write_npz(
-                path / "scores.npz", keys=np.array(pool), selected=np.isin(pool, selected), uncertainty=scores
-            )
+            ramp = np.array([0.25 * i for i in range(len(pool))])
+            ramp[-1] = np.nan
+            columns = {"uncertainty": ramp} | {
+                k: np.full(len(pool), float(v)) for k, v in (scores or {}).items()
+            }
+            write_npz(path / "scores.npz", keys=np.array(pool), selected=np.isin(pool, selected), **columns)
         write_json(
             path / "selection.json",
             {

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from miniature_run import KNOWN, labels_of, make_run
 
 from osal_detectron2.core.errors import DataError, LedgerError
-from osal_detectron2.evaluation.learning_curve import aulc, query_counts, read_curve, write_csv
+from osal_detectron2.evaluation.learning_curve import (
+    Costs,
+    aulc,
+    query_counts,
+    read_costs,
+    read_curve,
+    write_csv,
+)
+from osal_detectron2.evaluation.report import write_report
 
 
 def test_rows_of_a_run_by_hand(tmp_path):
@@ -19,6 +27,7 @@ def test_rows_of_a_run_by_hand(tmp_path):
         "labelled_tiles": 1,
         "labelled_fraction": 1 / 6,
         "nuclei_annotated": 3,
+        "minutes_annotated": (1 * 15 + 3 * 3) / 60,
         "mAP50": 20.0,
         "AP": 10.0,
         "A-OSE": 10,
@@ -34,6 +43,7 @@ def test_rows_of_a_run_by_hand(tmp_path):
         "cumulative_unknown": 0,
         "recall": 3 / 5,  # 7 known in the training tiles, 2 of them in the initial one
         "labelled_fraction_after_query": 3 / 6,
+        "minutes_after_query": (3 * 15 + 6 * 3) / 60,
         "seconds_evaluate": 1.0,
         "seconds_train": 12.5,
     }
@@ -43,6 +53,7 @@ def test_rows_of_a_run_by_hand(tmp_path):
     assert second["purity"] == 1 / 4
     assert (second["cumulative_known"], second["cumulative_unknown"], second["recall"]) == (4, 3, 4 / 5)
     assert second["labelled_fraction_after_query"] == 4 / 6
+    assert last["minutes_annotated"] == (5 * 15 + 10 * 3) / 60, "a rejected tile was opened, too"
     # The last round queries nothing: no purity, the cumulative figures stay.
     assert last["labelled_tiles"] == 4 and last["nuclei_annotated"] == 10
     assert last["queried_tiles"] == 0 and last["purity"] is None and last["cumulative_known"] == 4
@@ -65,6 +76,32 @@ def test_recall_is_unknown_where_nobody_knows_the_pool(tmp_path):
 def test_a_run_before_its_first_round_has_no_rows(tmp_path):
     assert read_curve(make_run(tmp_path / "started", rounds=())) == []
     assert read_curve(make_run(tmp_path / "initial", rounds=("init",))) == []
+
+
+def test_what_the_test_set_cannot_say_is_none_and_never_zero(tmp_path):
+    """Files of older versions have zeros there."""
+    run = make_run(tmp_path / "run")
+    path = run / "rounds" / "001" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["bbox"] = dict.fromkeys(metrics["bbox"], 0.0)
+    metrics["counts"]["known_nuclei"] = 0
+    metrics["open_set"] = {"A-OSE": 0, "unknown_detected_fraction": 0.0, "unknown_total": 0}
+    path.write_text(json.dumps(metrics))
+    (run / "rounds" / "002" / "metrics.json").unlink()  # no test set at all
+    first, second, third = read_curve(run)
+    assert first["mAP50"] == 20 and first["A-OSE"] == 10
+    for row in (second, third):
+        assert {row[k] for k in ("mAP50", "AP", "AP50-tumor", "A-OSE", "unknown_detected_fraction")} == {None}
+        assert row["nuclei_annotated"] > 0
+
+
+def test_the_time_of_annotation_follows_what_the_run_was_told(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert read_costs(run) == Costs(15, 3)
+    write_report(run, Costs(per_tile=60, per_nucleus=0))
+    assert read_costs(run) == Costs(60, 0)
+    assert [row["minutes_annotated"] for row in read_curve(run)] == [1, 3, 5]
+    assert [row["minutes_annotated"] for row in read_curve(run, Costs(0, 60))] == [3, 6, 10]
 
 
 def test_damaged_runs_are_named(tmp_path):
@@ -133,7 +170,7 @@ def test_csv_keeps_every_column_and_empty_cells(tmp_path):
 
 def test_reports_need_neither_torch_nor_detectron2():
     code = (
-        "import sys; import osal_detectron2.evaluation.report, osal_detectron2.evaluation.gallery; "
+        "import sys; import osal_detectron2.evaluation.compare, osal_detectron2.evaluation.gallery; "
         "assert not {'torch', 'detectron2', 'pycocotools'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

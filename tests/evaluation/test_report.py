@@ -1,18 +1,23 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature_run import make_run
+from miniature_run import KNOWN, make_run
 from PIL import Image
 
 from osal_detectron2.core.errors import DataError
+from osal_detectron2.evaluation.compare import compare_runs
+from osal_detectron2.evaluation.curves import draw_curves
 from osal_detectron2.evaluation.learning_curve import read_curve
-from osal_detectron2.evaluation.report import compare_runs, draw_curves, format_table, write_report
+from osal_detectron2.evaluation.palette import LINE_COLOURS, rgb
+from osal_detectron2.evaluation.report import describe_run, write_report
+from osal_detectron2.evaluation.table import format_table, gain
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "report.py"
@@ -41,13 +46,76 @@ def test_report_can_be_written_at_every_stage_of_a_run(tmp_path):
 
 
 def test_table_shows_every_round(tmp_path):
-    lines = format_table(read_curve(make_run(tmp_path / "run"))).splitlines()
-    assert [line.split() for line in lines[2:]] == [
-        ["0", "1", "3", "0", "1.000", "20.00"],
-        ["1", "3", "1", "3", "0.250", "40.00"],
-        ["2", "4", "0", "0", "-", "50.00"],
+    lines = format_table(read_curve(make_run(tmp_path / "run")), KNOWN).splitlines()
+    # round, tiles, nuclei, minutes (15 s a tile, 3 s a nucleus), mAP50, tumor, lymphocyte, A-OSE, purity
+    assert [line.split() for line in lines[3:]] == [
+        ["0", "1", "3", "0", "20.0", "20.0", "-", "10", "1.00"],
+        ["1", "3", "6", "1", "40.0", "40.0", "-", "9", "0.25"],
+        ["2", "4", "10", "2", "50.0", "50.0", "-", "8", "-"],
     ]
     assert len({len(line) for line in lines}) == 1
+    assert "tumor" in lines[1] and "lymphocyte" in lines[1]
+
+
+LONG = ["tumor", "lymphocyte", "stromal", "plasma_cell", "macrophage", "endothelial cell", "mitotic_figure"]
+
+
+@pytest.mark.parametrize("number", [1, 3, 5, 7])
+def test_a_table_fits_a_terminal_and_cuts_no_name(number):
+    names = (LONG * 2)[:number] if number < 8 else LONG
+    row = {"round": 10, "labelled_tiles": 1234, "nuclei_annotated": 123456, "minutes_annotated": 12345.6,
+           "mAP50": 50.0, "A-OSE": 1234, "purity": 0.5} | {f"AP50-{name}": 50.0 for name in names}  # fmt: skip
+    table = format_table([row] * 12, names)
+    assert max(map(len, table.splitlines())) <= 100
+    if number > 5:
+        assert all(name in table.split("\n\n")[1] for name in names), "a line for each class"
+        return
+    head, rule = table.split("\n-")[0].split("\n"), "-" + table.split("\n-")[1].split("\n")[0]
+    spans = [(match.start(), match.end()) for match in re.finditer("-+", rule)]
+    titles = ["".join(line[a:b].strip().rstrip("-") for line in head) for a, b in spans]
+    assert titles[5:-2] == ["AP50" + name.replace("_", "").replace(" ", "") for name in names]
+
+
+def test_the_end_of_a_run_says_in_a_sentence_what_was_gained(tmp_path):
+    text = " ".join(describe_run(make_run(tmp_path / "run")).split())
+    assert (
+        "3 rounds: mAP50 20.0 -> 50.0 with 4 tiles, 10 nuclei, about 2 minutes of annotation; unknown nuclei "
+        "taken for known (A-OSE) 10 -> 8." in text
+    )
+    rows = read_curve(make_run(tmp_path / "blind"))
+    blind = [row | {"mAP50": None, "A-OSE": None, "minutes_annotated": 250} for row in rows]
+    said = gain(blind)
+    assert "4.2 hours" in said and "Not evaluated" in said and "0.0" not in said
+
+
+def test_curves_say_what_is_on_their_axes_and_hide_no_marker(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
+    rows = read_curve(make_run(tmp_path / "run"))
+    draw_curves({"osal_nd": [rows]})
+    (figure,) = drawn
+    labels = {axes.get_xlabel() for axes in figure.axes}
+    assert labels == {"labelled tiles (% of the training tiles)", "estimated time of annotation (minutes)"}
+    assert all(axes.get_ylabel() for axes in figure.axes)
+    for axes in figure.axes:
+        top = max(line.get_ydata().max() for line in axes.lines)
+        assert axes.get_ylim()[1] > 1.04 * top and all(not line.get_clip_on() for line in axes.lines)
+        assert axes.get_legend() is None, "a legend in a panel lies on a line sooner or later"
+    over_minutes = figure.axes[3].lines[0]
+    assert list(over_minutes.get_xdata()) == pytest.approx([row["minutes_annotated"] for row in rows])
+    assert list(over_minutes.get_ydata()) == [20, 40, 50]
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"AP50 tumor", "mAP50, mean of the classes"} <= names
+    box = figure.legends[0].get_window_extent()
+    assert box.y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes)
+
+
+def test_curves_without_a_test_set_are_drawn(tmp_path):
+    rows = [row | {"mAP50": None, "A-OSE": None} for row in read_curve(make_run(tmp_path / "run"))]
+    assert Image.open(io.BytesIO(draw_curves({"osal_nd": [rows]}))).width > 1000
 
 
 def test_runs_are_grouped_by_strategy_with_mean_and_sample_deviation(tmp_path):
@@ -57,7 +125,8 @@ def test_runs_are_grouped_by_strategy_with_mean_and_sample_deviation(tmp_path):
         make_run(tmp_path / "c", strategy="random", map50=(20.0, 30.0, 40.0)),
     ]
     table = compare_runs(runs, tmp_path / "out")
-    osal, random = table.splitlines()[2:]
+    osal, random = table.splitlines()[3:]
+    assert osal.split()[-4:-1] == ["4", "10", "2"] or "4 ± 0" in osal  # tiles, nuclei, minutes
     assert "52.00 ± 2.83" in osal  # 50 and 54: sd = sqrt(8)
     assert "40.00" in random and "±" not in random
     assert (
@@ -98,7 +167,9 @@ def test_a_better_run_is_drawn_higher():
         # The anchor keeps the scale of the axis; it is drawn in the second colour.
         png = draw_curves({"a": [rows(value)], "anchor": [rows(100.0)]})
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-        blue = np.abs(pixels - [0x00, 0x72, 0xB2]).sum(axis=2) < 30
+        blue = (
+            np.abs(pixels - rgb(LINE_COLOURS[0])).sum(axis=2)[: len(pixels) // 2, : pixels.shape[1] // 3] < 30
+        )
         return np.bincount(np.nonzero(blue)[0]).argmax()
 
     assert height_of_line(80.0) < height_of_line(20.0)

@@ -1,0 +1,28 @@
+"""The colours of all pictures and figures: a class has the same one wherever it is shown.
+
+Okabe and Ito's eight tell apart with any colour vision. Where a colour may not be enough there is a second sign: boxes
+of unknown nuclei are dashed, curves have markers and line styles.
+"""
+
+BLACK, WHITE, GREY = "#000000", "#FFFFFF", "#777777"
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+
+# Known classes, best on pink and violet stain first; from the seventh on Tol's muted colours, which are less far apart.
+CLASS_COLOURS = (SKY, YELLOW, GREEN, ORANGE, BLUE, PURPLE, "#999933", "#882255", "#332288", "#44AA99")
+UNKNOWN_COLOUR = WHITE  # dashed on a black rim: dark on pale tissue, pale on dark tissue
+EXTRA_COLOUR = VERMILLION  # hatched
+LINE_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+
+_ON_PAPER = {YELLOW: "#B59B00"}
+
+
+def class_colour(index: int, *, on_paper: bool = False) -> str:
+    """The colour of known class `index` as "#RRGGBB"; on_paper: dark enough for a line on white."""
+    colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
+    return _ON_PAPER.get(colour, colour) if on_paper else colour
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """(red, green, blue), each 0 to 255, of "#RRGGBB"."""
+    return tuple(bytes.fromhex(colour[1:]))
