@@ -93,8 +93,9 @@ def build_table(
     Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has); aulc,
     final_mAP50, purity, labelled_tiles, nuclei_annotated, minutes_annotated, passes and their sample standard
     deviations (..._sd); fraction_to_target, the labelled fraction that reaches target_mAP50 = `target` x the mean of
-    full annotation; aulc_paired and final_paired, `Paired` against `reference` as dicts, None for the reference itself and for methods that query
-    nothing. More than one setting: further rows of the setting ALL with the paired columns over all settings.
+    full annotation; aulc_paired and final_paired, `Paired` against `reference` as dicts, None for the reference itself
+    and for methods that query nothing. More than one setting: further rows of the setting ALL with the paired columns
+    over all settings.
     """
     rows = []
     order = styles_of({cell.method for cell in cells})
