@@ -25,16 +25,25 @@ from osal_detectron2.data.coco_file import (
     parse_coco,
 )
 from osal_detectron2.data.detector_fit import DetectorSettings, anchor_findings, detection_limit_findings
+from osal_detectron2.data.duplicates import (
+    difference_hash,
+    overlap_findings,
+    repeated_image_findings,
+    shared_content_findings,
+    shared_look_findings,
+    similar_findings,
+)
 
 RARE_UNKNOWN = 0.05  # below this share of the boxes, counting known nuclei is nearly counting all nuclei
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one decoded image file is: (width, height), a hash of its pixels, or why it cannot be read."""
+    """What one decoded image file is: (width, height), hashes of pixels and look, or why it cannot be read."""
 
     size: tuple[int, int] | None = None
     digest: str = ""
+    looks: bytes = b""
     blank: bool = False
     problem: str = ""
 
@@ -72,6 +81,8 @@ def check_dataset(
         facts.append(scan_images(data, root, progress))
         findings += image_file_findings(data, facts[-1], root)
         findings += repeated_image_findings(facts[-1], path)
+        findings += similar_findings(facts[-1], path)
+        findings += overlap_findings(data, path)
         findings += clipped_box_findings(data, path)
         findings += repeated_box_findings(data, path)
         findings += unit_box_findings(data, path)
@@ -81,10 +92,12 @@ def check_dataset(
         findings += anchor_findings(data, path, settings)
         names = [category["name"] for category in data["categories"]]
         faults = known_class_findings(known_classes, names, path)
-        findings += faults or class_findings(data, known_classes, path, trains=path == json_file)
+        describe = class_findings if data["annotations"] else unlabelled_findings
+        findings += faults or describe(data, known_classes, path, trains=path == json_file)
     if len(sound) == 2:
         findings += leakage_findings(*sound, sets)
         findings += shared_content_findings(*facts, sets)
+        findings += shared_look_findings(*facts, sets)
     return findings
 
 
@@ -103,14 +116,15 @@ def scan_images(
 def _image_facts(path: str) -> ImageFacts:
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            picture = ImageOps.exif_transpose(picture).convert("RGB")
+            pixels, looks = np.asarray(picture), difference_hash(picture)
     except FileNotFoundError:
         return ImageFacts(problem="missing")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return ImageFacts(problem=str(error) or "damaged")
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     blank = bool((pixels == pixels[0, 0]).all())
-    return ImageFacts(size=(pixels.shape[1], pixels.shape[0]), digest=digest, blank=blank)
+    return ImageFacts(size=(pixels.shape[1], pixels.shape[0]), digest=digest, looks=looks, blank=blank)
 
 
 def image_file_findings(data: dict, facts: dict[str, ImageFacts], image_root: str) -> list[Finding]:
@@ -129,31 +143,6 @@ def image_file_findings(data: dict, facts: dict[str, ImageFacts], image_root: st
             remedy = "boxes are misplaced: correct the JSON or the image"
             findings.append(Finding(ERROR, "image-size", message, remedy))
     return findings
-
-
-def repeated_image_findings(facts: dict[str, ImageFacts], json_file: str) -> list[Finding]:
-    """Images of one set with the same pixels; single-coloured ones (glass) do not count."""
-    first, findings = {}, []
-    for name, fact in facts.items():
-        if fact.digest and not fact.blank and first.setdefault(fact.digest, name) != name:
-            message = f"{json_file}: {name} has the same pixels as {first[fact.digest]}"
-            findings.append(Finding(WARNING, "image-repeated", message, "remove one: it would be paid twice"))
-    return findings
-
-
-def shared_content_findings(facts: dict, other: dict, sets: Sequence[tuple[str, str]]) -> list[Finding]:
-    """Images with the same pixels in both sets."""
-    there = {fact.digest: name for name, fact in other.items() if fact.digest and not fact.blank}
-    return [
-        Finding(
-            ERROR,
-            "leak-content",
-            f"{name} of {sets[0][0]} has the same pixels as {there[fact.digest]} of {sets[1][0]}",
-            "remove it from one: test figures would be too good",
-        )
-        for name, fact in facts.items()
-        if fact.digest in there
-    ]
 
 
 def leakage_findings(data: dict, other: dict, sets: Sequence[tuple[str, str]]) -> list[Finding]:
@@ -225,6 +214,23 @@ def annotation_zero_findings(data: dict, json_file: str) -> list[Finding]:
     return [Finding(WARNING, "annotation-zero", message, remedy)]
 
 
+def unlabelled_findings(
+    data: dict, known_classes: Sequence[str], json_file: str, trains: bool
+) -> list[Finding]:
+    """What a set without any box is good for, and whether its annotators could name what is unknown."""
+    message = f"{json_file}: no box at all"
+    if not trains:
+        remedy = "nothing can be measured on it: the run says '-' for every figure of the detector"
+        return [Finding(WARNING, "unlabelled", message, remedy)]
+    remedy = "such a run starts where people label (OSAL.ORACLE.NAME human); or give the labelled JSON"
+    findings = [Finding(WARNING, "unlabelled", message, remedy)]
+    if not {category["name"] for category in data["categories"]} - set(known_classes):
+        message = f"{json_file}: no category is unknown, so nobody can mark an unknown nucleus"
+        remedy = "add the other classes, or one called other, to the categories"
+        findings.append(Finding(WARNING, "unknown-absent", message, remedy))
+    return findings
+
+
 def class_findings(data: dict, known_classes: Sequence[str], json_file: str, trains: bool) -> list[Finding]:
     """The table of classes (INFO), classes that are absent, and a set with few or no unknown nuclei."""
     names = {category["id"]: category["name"] for category in data["categories"]}
@@ -249,9 +255,7 @@ def class_findings(data: dict, known_classes: Sequence[str], json_file: str, tra
                 remedy = "remove the category, or is its name a typing error?"
                 findings.append(Finding(WARNING, "unknown-class-absent", message, remedy))
     total, strangers = sum(boxes.values()), sum(boxes[name] for name in unknown)
-    if not total:
-        findings.append(Finding(ERROR, "no-boxes", f"{json_file}: no box at all", "give the labelled JSON"))
-    elif not strangers:
+    if not strangers:
         message, remedy = f"{json_file}: no unknown nucleus", "open-set strategies have nothing to avoid here"
         findings.append(Finding(WARNING, "unknown-absent", message, remedy))
     elif strangers < RARE_UNKNOWN * total:
@@ -266,7 +270,7 @@ def empty_tile_findings(data: dict, json_file: str) -> list[Finding]:
     empty = len(
         {image["id"] for image in data["images"]} - {entry["image_id"] for entry in data["annotations"]}
     )
-    if not empty:
+    if not empty or not data["annotations"]:
         return []
     message = f"{json_file}: {empty} of {len(data['images'])} images have no box"
     return [Finding(INFO, "tile-empty", message, "they stay in the pool as tiles without nuclei")]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from miniature_set import KNOWN
+from PIL import Image
 
 from osal_detectron2.core.errors import ConfigError, DataError
 from osal_detectron2.data.checks import check_dataset
@@ -13,6 +14,7 @@ from osal_detectron2.data.detector_fit import (
     box_sizes_after_resize,
     detector_settings,
 )
+from osal_detectron2.data.duplicates import difference_hash, lookalikes
 
 
 def serious(findings) -> list[tuple[str, str]]:
@@ -122,8 +124,8 @@ def remove_boxes(mini):
         (crowd_with_known, [(WARNING, "unknown-rare")], "only 2.3 % of the boxes"),
         (
             remove_boxes,
-            [(ERROR, "known-absent")] * 2 + [(WARNING, "unknown-class-absent"), (ERROR, "no-boxes")],
-            "no box at all",
+            [(WARNING, "unlabelled")],
+            "no box at all; such a run starts where people label",
         ),
         (share_group, [(ERROR, "leak-group")], "1 groups are in both"),
         (share_image, [(ERROR, "leak-image"), (ERROR, "leak-content")], "first"),
@@ -246,3 +248,58 @@ def test_a_json_that_cannot_be_parsed_is_an_error(mini):
     (mini.folder / "train.json").write_text('{"images": [')
     with pytest.raises(DataError, match="truncated"):
         check_dataset(f"{mini.folder}/train.json", str(mini.folder), KNOWN)
+
+
+def test_the_same_tile_saved_again_is_named_within_a_set_and_an_error_across(mini):
+    smooth = np.asarray(
+        Image.fromarray(np.random.default_rng(5).integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((60, 40))
+    )
+    mini.draw("train2.png", smooth)
+    again = np.clip(smooth.astype(int) + np.random.default_rng(6).integers(-6, 7, smooth.shape), 0, 255)
+    mini.draw("train3.png", again.astype(np.uint8))
+    assert serious(mini.check()) == [(WARNING, "image-similar")]
+    mini.draw("train3.png", mini.pixels("train1.png") // 2)
+    mini.draw("test1.png", again.astype(np.uint8))
+    findings = mini.check()
+    assert serious(findings) == [(WARNING, "image-similar"), (ERROR, "leak-similar")]
+    assert "train3.png looks like train1.png" in str(findings) and "train2.png of" in str(findings)
+
+
+def test_glass_looks_like_nothing():
+    noise = np.random.default_rng(0).integers(246, 250, (2, 40, 40, 3), dtype=np.uint8)
+    assert [difference_hash(Image.fromarray(tile)) for tile in noise] == [b"", b""]
+    assert lookalikes([b"", b""]) == []
+
+
+def test_thousands_of_tiles_are_compared_in_blocks():
+    hashes = [row.tobytes() for row in np.random.default_rng(0).integers(0, 256, (1200, 64), dtype=np.uint8)]
+    near = bytearray(hashes[3])
+    near[0] ^= 255
+    assert lookalikes([*hashes, bytes(near)]) == [(1200, 3)]
+    assert lookalikes([bytes(near)], hashes) == [(0, 3)]
+
+
+def test_twins_of_one_parent_and_their_nuclei_are_counted(mini):
+    for x, (image, entry) in enumerate(zip(mini.test["images"], mini.test["annotations"])):
+        image["origin"] = {"parent": "p.png", "x": (0, 25, 300)[x], "y": 0, "width": 60, "height": 40}
+        entry["parent_id"] = (4, 4, 5)[x]
+    findings = mini.check()
+    assert serious(findings) == [(WARNING, "tile-overlap"), (WARNING, "nucleus-repeated")]
+    text = " ".join(map(str, findings))
+    assert "2 of 3 tiles share most of their area with another, first test1.png with test2.png" in text
+    assert "1 of 2 nuclei stand in more than one tile" in text
+    mini.test["images"][1]["origin"]["x"] = 31
+    assert serious(mini.check()) == [(WARNING, "nucleus-repeated")]
+
+
+def test_a_set_that_people_are_to_label_is_no_error(mini):
+    mini.train = {"images": mini.train["images"]}
+    mini.test["annotations"] = []
+    findings = mini.check()
+    assert serious(findings) == [
+        (WARNING, "unlabelled"),
+        (WARNING, "unknown-absent"),
+        (WARNING, "unlabelled"),
+    ]
+    text = " ".join(map(str, findings))
+    assert "OSAL.ORACLE.NAME human" in text and "nothing can be measured on it" in text
