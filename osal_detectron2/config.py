@@ -6,6 +6,9 @@ Section numbers refer to the methods specification that docs/reproducibility.md 
 
 from detectron2.config import CfgNode as CN
 
+from .renamed import accept_old_keys
+from .strategies import setting_nodes
+
 
 def add_osal_config(cfg: CN) -> None:
     """Add the node `OSAL` and the model keys below to `cfg`, in place."""
@@ -72,108 +75,14 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.SCORING = CN()
     # Tiles in one forward pass of the pool, per process. Has no influence on what is selected.
     cfg.OSAL.SCORING.BATCH_SIZE = 8
+    # Target detections below this score take no part in what a strategy computes, e.g. Eqs. 5 and 6 (not below
+    # ROI_HEADS.SCORE_THRESH_TEST).
+    cfg.OSAL.SCORING.SCORE_THRESH = 0.05
 
-    cfg.OSAL.PCSS = CN()
-    # Candidate set = CAND_FACTOR * budget tiles [paper: 2N].
-    cfg.OSAL.PCSS.CAND_FACTOR = 2.0
-    # Auxiliary detections below this score are not counted. Section 2.3.
-    cfg.OSAL.PCSS.SCORE_THRESH = 0.3
-    # What counts as a known nucleus: "proto" nearer to the known prototype, "label" head says known, "both".
-    cfg.OSAL.PCSS.COUNT_RULE = "proto"
-    # "class_agnostic": one nucleus detected as known and as unknown is counted once; "per_class".
-    cfg.OSAL.PCSS.NMS = "class_agnostic"
-
-    cfg.OSAL.UTSS = CN()
-    # Target detections below this score take no part in Eqs. 5 and 6 (not below ROI_HEADS.SCORE_THRESH_TEST).
-    cfg.OSAL.UTSS.SCORE_THRESH = 0.05
-
-    # Baseline uncertainty; detections below OSAL.UTSS.SCORE_THRESH take no part. Section 3.2.
-    cfg.OSAL.UNCERTAINTY = CN()
-    # Of a detection, from its posterior with background: "entropy"; "least_confidence" 1 - the largest known class;
-    # "margin" 1 - the difference of the two largest.
-    cfg.OSAL.UNCERTAINTY.MODE = "entropy"
-    # Of a tile: "mean", "max" or "sum" over its detections. The last two favour crowded tiles.
-    cfg.OSAL.UNCERTAINTY.AGG = "mean"
-
-    # Baseline coreset. Section 3.3.
-    cfg.OSAL.CORESET = CN()
-    # What tiles are compared by: "res5" the last map of the backbone (of a C4 model res4), "fpn" the maps that the ROI
-    # heads read; means over the tile.
-    cfg.OSAL.CORESET.FEATURE = "res5"
-
-    # Baseline laal. Section 3.4.
-    cfg.OSAL.LAAL = CN()
-    # "ls_c" stability under noise and class uncertainty; "lt_c" tightness and class certainty, the only one that needs
-    # no noise; "three_in_one" the mean of the tiles' ranks by class uncertainty, stability and tightness.
-    cfg.OSAL.LAAL.MODE = "ls_c"
-    # Standard deviations of the noise on the 0-255 scale; one more pass over the pool for each.
-    cfg.OSAL.LAAL.SIGMAS = [8, 16, 24, 32, 40, 48]
-    # The stability of a tile is that of so many detections at most, the surest ones.
-    cfg.OSAL.LAAL.MAX_REF = 30
-    # Weight of stability against class uncertainty in "ls_c", lambda of the paper.
-    cfg.OSAL.LAAL.STABILITY_WEIGHT = 1.0
-
-    # Baseline cald. Section 3.6.
-    cfg.OSAL.CALD = CN()
-    # Views of a tile to compare it with, one more pass over the pool for each: F flip, C cut-out, D down-scaling,
-    # R rotation, G Gaussian noise (std 16), S salt and pepper (a tenth of the pixels).
-    cfg.OSAL.CALD.AUGS = "FCDR"
-    # The agreement (0 to 2) of the boxes that make a tile most informative.
-    cfg.OSAL.CALD.BETA = 1.3
-    # Stage one keeps DELTA * budget tiles.
-    cfg.OSAL.CALD.DELTA = 1.2
-    # Factor of D, ...
-    cfg.OSAL.CALD.SCALE = 0.8
-    # ... applied to the network input. True: to the tile, as in the authors' code; the resize to INPUT.MIN_SIZE_TEST
-    # undoes it then, and a blur is left.
-    cfg.OSAL.CALD.DOWNSIZE_BEFORE_RESIZE = False
-    # Degrees of R.
-    cfg.OSAL.CALD.ROTATION = 5.0
-    # C blackens so many rectangles at most, ...
-    cfg.OSAL.CALD.CUT_NUM = 2
-    # ... their height and width between these shares of the tile's, ...
-    cfg.OSAL.CALD.CUT_SIZE = (0.05, 0.2)
-    # ... which cover between these shares of the detected box that they cover most.
-    cfg.OSAL.CALD.CUT_OVERLAP = (0.1, 0.4)
-    # Detections of a tile that are compared at most, evenly spaced by score.
-    cfg.OSAL.CALD.MAX_REF = 50
-    # False leaves out stage two, which prefers tiles of other classes than the labelled ones.
-    cfg.OSAL.CALD.MUTUAL = True
-
-    # Our own rule osal_nd_plus; docs/strategies.md says what each part is for.
-    cfg.OSAL.PLUS = CN()
-    # Count the nuclei nearer to the known prototype; without it, all that the auxiliary detects.
-    cfg.OSAL.PLUS.PURITY = True
-    # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
-    cfg.OSAL.PLUS.BALANCE = True
-
-    # Baseline ll4al: a head of the target that predicts its loss. Section 3.5.
-    cfg.OSAL.LL4AL = CN()
-    # Width of the layer behind each feature map of ROI_HEADS.IN_FEATURES.
-    cfg.OSAL.LL4AL.HIDDEN = 128
-    # The predictions of a pair of tiles should differ by this much. They have no scale of their own.
-    cfg.OSAL.LL4AL.MARGIN = 1.0
-    # Weight of the pair loss beside the detector's losses; 0 leaves the head untrained.
-    cfg.OSAL.LL4AL.WEIGHT = 1.0
-    # After this fraction of a round the pair loss no longer reaches the backbone; 0: it never does, and the detector is
-    # that of the other strategies. 1: always.
-    cfg.OSAL.LL4AL.DETACH_FRACTION = 0.8
-
-    # Baseline lfosa. Section 3.7.
-    cfg.OSAL.LFOSA = CN()
-    # A tile's known-ness from those of its boxes: "mean", or "sum", the expected number of known nuclei.
-    cfg.OSAL.LFOSA.AGG = "mean"
-
-    # Baseline openal. Section 3.9.
-    cfg.OSAL.OPENAL = CN()
-    # At most so many k-means clusters of unknown nuclei; one for every 20 that are labelled.
-    cfg.OSAL.OPENAL.K_OUT = 9
-    # Dimensions of the box features after PCA; at most one fewer than there are labelled unknown nuclei.
-    cfg.OSAL.OPENAL.PCA = 64
-    # Share of the isotropic part in a covariance, > 0; 0 would be degenerate for few nuclei in many dimensions.
-    cfg.OSAL.OPENAL.SHRINK = 0.1
-    # Stage one keeps CAND_FACTOR * budget tiles, as OSAL-ND does.
-    cfg.OSAL.OPENAL.CAND_FACTOR = 2.0
+    # Settings of the strategies: OSAL.PCSS, OSAL.CALD and so on, one node for each that has any. What their keys mean
+    # stands where they are read, in the dataclass ...Settings of each file of osal_detectron2/strategies.
+    for node, defaults in setting_nodes().items():
+        cfg.OSAL[node] = CN({key.upper(): value for key, value in defaults.items()})
 
     # ---- oracle -----------------------------------------------------------------------------------------
     cfg.OSAL.ORACLE = CN()
@@ -203,6 +112,10 @@ def add_osal_config(cfg: CN) -> None:
     # What the auxiliary learns: "known_unknown", two classes; "k_plus_one", each known class and one for the unknown
     # nuclei (LfOSA sets it; PCSS.COUNT_RULE label and both go with known_unknown only).
     cfg.OSAL.AUXILIARY.CLASSES = "known_unknown"
+    # Its detections below this score do not count. Section 2.3.
+    cfg.OSAL.AUXILIARY.SCORE_THRESH = 0.3
+    # "class_agnostic": one nucleus detected as known and as unknown is one detection; "per_class".
+    cfg.OSAL.AUXILIARY.NMS = "class_agnostic"
     # T of the auxiliary's classifier: loss CE(h / T), scores softmax(h / T). LfOSA sets 0.5. Section 3.7.
     cfg.OSAL.AUXILIARY.TEMPERATURE = 1.0
 
@@ -269,3 +182,5 @@ def add_osal_config(cfg: CN) -> None:
     cfg.MODEL.TIMM.NORM = "BN"
     # True: compute activations again in the backward pass instead of keeping them. About a third slower.
     cfg.MODEL.TIMM.CHECKPOINTING = False
+
+    accept_old_keys(cfg)

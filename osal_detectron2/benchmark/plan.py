@@ -74,6 +74,7 @@ def _describe(cfg, default: dict) -> dict:
     from .. import registration  # noqa: F401  (the meta-architectures that strategies choose)
     from ..engine.from_config import apply_strategy, build_strategy, matching_config
     from ..engine.round_0 import training_config
+    from ..renamed import adopt_old_keys
 
     strategy, data = build_strategy(cfg), cfg.OSAL.DATA
     identity = {
@@ -86,6 +87,7 @@ def _describe(cfg, default: dict) -> dict:
             Path(data.TEST_JSON).name,
         ],
     }
+    adopt_old_keys(cfg)  # not before: a grid's cells are known by the names that its file has
     apply_strategy(cfg, strategy)
     return {
         "strategy": strategy.name,

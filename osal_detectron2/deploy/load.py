@@ -16,6 +16,7 @@ from .. import add_osal_config
 from ..core.errors import ConfigError, DataError
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
+from ..renamed import adopt_old_keys
 from ..scoring.pool import detector_of
 from ..strategies import query_nodes
 
@@ -151,6 +152,7 @@ def read_config(folder: str | Path, *, device: str = "cpu") -> CfgNode:
     add_osal_config(cfg)
     try:
         loaded = CfgNode(CfgNode.load_yaml_with_base(str(path)))
+        adopt_old_keys(loaded)
         for node in query_nodes():
             loaded.get("OSAL", {}).pop(node, None)
         cfg.merge_from_other_cfg(loaded)

@@ -1,11 +1,10 @@
 """From a config to the parts of a run. Everything made here can also be made by hand with explicit arguments."""
 
 import hashlib
-import inspect
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..modeling.meta_arch import check_architecture, is_coupled
+from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, available, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
@@ -74,17 +74,10 @@ def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str
 
 
 def build_strategy(cfg: CfgNode) -> Strategy:
-    """The strategy OSAL.STRATEGY, given those settings that its constructor names."""
+    """The strategy OSAL.STRATEGY with the settings of its node."""
     cls = get_strategy(cfg.OSAL.STRATEGY)
-    settings = {
-        "candidate_factor": cfg.OSAL.PCSS.CAND_FACTOR,
-        "count_rule": cfg.OSAL.PCSS.COUNT_RULE,
-        "target_score_thresh": cfg.OSAL.UTSS.SCORE_THRESH,
-    }
-    if cls.node:
-        settings |= {key.lower(): value for key, value in cfg.OSAL[cls.node].items()}
-    wanted = inspect.signature(cls).parameters
-    return cls(**{name: value for name, value in settings.items() if name in wanted})
+    keys = [field.name for field in fields(cls.Settings)]
+    return cls(**{key: cfg.OSAL[cls.node][key.upper()] for key in keys})
 
 
 def initial_keys(cfg: CfgNode, train: Sequence[dict]) -> list[str]:
@@ -148,7 +141,6 @@ def check_choices(osal: CfgNode) -> None:
         "SCHEDULE.WEIGHTS_PER_ROUND": (osal.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
         "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, ("drop", "ignore")),
         "ORACLE.NAME": (osal.ORACLE.NAME, ("simulated", "human")),
-        "PCSS.COUNT_RULE": (osal.PCSS.COUNT_RULE, ("proto", "label", "both")),
         "EVAL.UNKNOWN": (osal.EVAL.UNKNOWN, ("fp", "ignore")),
     }
     for key, (value, allowed) in choices.items():
@@ -188,6 +180,14 @@ def apply_strategy(cfg: CfgNode, strategy: Strategy) -> None:
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if hasattr(architecture, "check_config"):  # now, before anything is written
         architecture.check_config(cfg)
+
+
+def default_config() -> CfgNode:
+    """Detectron2's and our defaults, under today's names."""
+    cfg = get_cfg()
+    add_osal_config(cfg)
+    adopt_old_keys(cfg)
+    return cfg
 
 
 def matching_config(cfg: CfgNode) -> dict:
@@ -273,9 +273,8 @@ def open_ledger(
             f"{folder} holds a run already: add --resume to go on with it, or choose a new OUTPUT_DIR"
         )
     ledger = Ledger.open(folder)
+    ledger.header["config"] = renamed(ledger.header["config"])
     if not read_only:  # a preview may ask what another strategy would do
-        base = get_cfg()
-        add_osal_config(base)
-        ledger.check_config(config, ignore=nodes_of_others(node), added=matching_config(base))
+        ledger.check_config(config, ignore=nodes_of_others(node), added=matching_config(default_config()))
         ledger.check_dataset(facts["dataset_sha256"])
     return ledger

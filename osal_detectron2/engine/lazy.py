@@ -25,6 +25,7 @@ from ..data.round_loader import seeded
 from ..dist import on_main
 from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..modeling.roi_heads import box_predictors
+from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, matching_keys
 from .round_trainer import RoundTrainer
@@ -59,9 +60,9 @@ _FREE = ("train.output_dir", "train.device", "train.checkpointer.", "train.log_p
          "dataloader.num_workers", "dataloader.datasets.")  # fmt: skip
 # Keys of OSAL that a lazy config gives as arguments of what they configure.
 _ARGUMENTS = {
+    "AUXILIARY.SCORE_THRESH": "model.auxiliary.roi_heads.box_predictor.test_score_thresh",
+    "AUXILIARY.NMS": "model.auxiliary.roi_heads.box_predictor.nms",
     "AUXILIARY.": "model.auxiliary", "EVIDENCE.": "model", "PROTOTYPE.": "model", "LL4AL.": "model",
-    "PCSS.SCORE_THRESH": "model.auxiliary.roi_heads.box_predictor.test_score_thresh",
-    "PCSS.NMS": "model.auxiliary.roi_heads.box_predictor.nms",
     "DATA.UNKNOWN_POLICY": "model.unknown_policy", "DATA.FLIPS": "dataloader.train_augmentations",
 }  # fmt: skip
 # Where a model shows that it is what a strategy's `overrides` ask for.
@@ -130,6 +131,7 @@ def osal_settings(cfg: DictConfig) -> CfgNode:
     settings = get_cfg()
     add_osal_config(settings)
     given = OmegaConf.to_container(cfg.osal, resolve=True)
+    adopt_old_keys({"OSAL": given})
     for key in matching_keys(given, free=("PROTOTYPE.REFIT",)):
         if owner := next((v for k, v in _ARGUMENTS.items() if key.startswith(k)), None):
             raise ConfigError(f"osal.{key}: in a lazy config this is an argument of {owner}; set it there")

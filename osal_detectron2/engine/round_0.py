@@ -16,7 +16,10 @@ from ..strategies import query_nodes
 from .from_config import data_sha256, matching_config
 
 # What decides about queries and nothing about training. Each strategy's own node comes on top.
-_SELECTION = ("OSAL.STRATEGY", "OSAL.PCSS.", "OSAL.UTSS.", "OSAL.EVAL.", "OSAL.PROTOTYPE.REFIT")
+_SELECTION = (
+    "OSAL.STRATEGY", "OSAL.SCORING.", "OSAL.AUXILIARY.SCORE_THRESH", "OSAL.AUXILIARY.NMS", "OSAL.EVAL.",
+    "OSAL.PROTOTYPE.REFIT",
+)  # fmt: skip
 
 
 def training_config(cfg: CfgNode) -> dict:

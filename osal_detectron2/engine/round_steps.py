@@ -47,6 +47,7 @@ class RoundSteps:
         evaluate: model -> metrics (evaluation/open_set_coco.py), collective.
         oracle: callable keys -> labels, or None for people. init_oracle: the same for the initial set.
         query_tiles: budget of a query. init_keys: tiles to start from instead of a random draw.
+        score_thresh: target detections below it take no part in what a strategy computes.
         refit: refit the prototypes before a query.
         seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
         gallery_tiles: tiles of a query whose detections are kept for its pictures.
@@ -69,6 +70,7 @@ class RoundSteps:
         query_tiles: int,
         init_keys: Sequence[str] = (),
         seed: int = 0,
+        score_thresh: float = 0.05,
         refit: bool = True,
         seconds_per_nucleus: float = 3.0,
         seconds_per_tile: float = 15.0,
@@ -81,6 +83,7 @@ class RoundSteps:
         self.make_scorer, self.evaluate_model = make_scorer, evaluate
         self.oracle, self.init_oracle = oracle, init_oracle
         self.query_tiles, self.init_keys, self.seed, self.refit = query_tiles, tuple(init_keys), seed, refit
+        self.score_thresh = score_thresh
         self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
         self.gallery_tiles, self.report = gallery_tiles, report
         self.logger = logging.getLogger(__name__)
@@ -149,6 +152,7 @@ class RoundSteps:
                 round=round_index,
                 labelled={k: Counter(t.classes) for k, t in sorted(labels.items()) if t.state != "rejected"},
                 known_classes=self.known_classes,
+                score_thresh=self.score_thresh,
             )
 
         return on_main(read)

@@ -21,6 +21,7 @@ from ..evaluation.learning_curve import Costs
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..oracles.simulated import SimulatedOracle
+from ..renamed import adopt_old_keys, renamed
 from ..scoring.forward import inference_batches
 from ..scoring.pool import PoolScorer
 from .checkpoint import AtomicCheckpointer
@@ -29,6 +30,7 @@ from .from_config import (
     build_plan,
     count_nuclei,
     data_sha256,
+    default_config,
     matching_config,
     open_ledger,
     resolve_config,
@@ -109,6 +111,7 @@ class Session:
             query_tiles=plan.query_tiles,
             init_keys=plan.init_keys,
             seed=osal.SEED,
+            score_thresh=osal.SCORING.SCORE_THRESH,
             refit=osal.PROTOTYPE.REFIT,
             seconds_per_nucleus=osal.ORACLE.SECONDS_PER_NUCLEUS,
             seconds_per_tile=osal.ORACLE.SECONDS_PER_TILE,
@@ -124,6 +127,7 @@ class Session:
         """
         frozen = cfg.is_frozen()
         cfg.defrost()
+        adopt_old_keys(cfg, default=default_config())
         plan = build_plan(cfg)
         resolve_config(cfg, num_known=len(plan.known_classes), schedule=plan.schedule, strategy=plan.strategy)
         session = cls(
@@ -139,7 +143,7 @@ class Session:
             read_only=read_only,
         )
         if read_only and (trained := session.header()):
-            kept = {k: v for k, v in trained["config"].items() if k.startswith(_BUILT)}
+            kept = {k: v for k, v in renamed(trained["config"]).items() if k.startswith(_BUILT)}
             cfg.merge_from_list([word for pair in kept.items() for word in pair])
         if frozen:
             cfg.freeze()

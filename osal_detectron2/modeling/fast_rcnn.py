@@ -41,7 +41,9 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
             )
         super().__init__(input_shape, **kwargs)
         if nms not in NMS_MODES:
-            raise ConfigError(f"NMS '{nms}' (OSAL.PCSS.NMS) is unknown: choose one of {', '.join(NMS_MODES)}")
+            raise ConfigError(
+                f"NMS '{nms}' (OSAL.AUXILIARY.NMS) is unknown: choose one of {', '.join(NMS_MODES)}"
+            )
         self.nms = nms
         self.temperature = temperature
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from ..renamed import adopt_old_keys
 from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .mixing import check_upright
 from .roi_heads import OpenSetBoxHeads, box_predictors
@@ -99,7 +100,7 @@ def auxiliary_cfg(cfg):
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
     cfg.MODEL.ROI_HEADS.NAME = cfg.OSAL.AUXILIARY.ROI_HEADS_NAME
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2 if classes == "known_unknown" else cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.PCSS.SCORE_THRESH
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.AUXILIARY.SCORE_THRESH
     return cfg
 
 
@@ -172,10 +173,13 @@ class OSALRCNN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        cfg = cfg.clone()
+        cfg.defrost()
+        adopt_old_keys(cfg)
         # The target first: with one seed it then starts from the weights of the baselines' plain detector.
         target = build_model(target_cfg(cfg))
         auxiliary = build_model(auxiliary_cfg(cfg))
-        _set_nms(auxiliary, cfg.OSAL.PCSS.NMS)
+        _set_nms(auxiliary, cfg.OSAL.AUXILIARY.NMS)
         _set_temperature(auxiliary, cfg.OSAL.AUXILIARY.TEMPERATURE)
         return {
             "auxiliary": auxiliary,
@@ -224,14 +228,14 @@ class OSALRCNN(nn.Module):
 
 def _set_nms(detector: nn.Module, nms: str) -> None:
     if nms not in NMS_MODES:
-        raise ConfigError(f"OSAL.PCSS.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
+        raise ConfigError(f"OSAL.AUXILIARY.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
     predictors = box_predictors(detector.roi_heads)
     if all(isinstance(p, OpenSetFastRCNNOutputLayers) for p in predictors):
         for predictor in predictors:
             predictor.nms = nms
     elif nms != "per_class":
         raise ConfigError(
-            f"OSAL.PCSS.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
+            f"OSAL.AUXILIARY.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
             f"'PrototypeROIHeads', not {type(detector.roi_heads).__name__}"
         )
 

@@ -13,6 +13,7 @@ from .base import (
     get_strategy,
     query_nodes,
     register,
+    setting_nodes,
 )
 
 # A strategy is one file of this folder; nothing else has to name it.
@@ -29,4 +30,5 @@ __all__ = [
     "get_strategy",
     "query_nodes",
     "register",
+    "setting_nodes",
 ]

@@ -6,7 +6,7 @@ with made-up scores, and the engine alone decides how a pass is batched, sharded
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class QueryContext:
     round: int
     labelled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> class name -> nuclei
     known_classes: tuple[str, ...] = ()
+    score_thresh: float = 0.05  # target detections below it take no part (OSAL.SCORING.SCORE_THRESH)
 
     @property
     def size(self) -> int:
@@ -82,19 +83,32 @@ class Selection:
 Query = Generator[Pass, Table, Selection]
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a strategy that has no keys of its own."""
+
+
 class Strategy:
-    """Base of all strategies. Subclasses set `name`, `needs` and define `select`.
+    """Base of all strategies. Subclasses set `name`, `needs`, `cost` and define `select`.
 
     `needs` maps a detector ("target", "auxiliary") to the detection fields that the strategy will ask of it; it
-    is checked against the model before training begins. The keys of the config node OSAL.<node>, in lower case, are
-    given to the constructor as far as it names them. `overrides` are config keys with the values that the
-    strategy's own detectors need (another meta-architecture, another auxiliary); they win over the config file.
+    is checked against the model before training begins. `Settings` is a frozen dataclass of its settings with their
+    defaults; `add_osal_config` makes the config node OSAL.<node> of it, each field a key in capitals, and the engine
+    gives the values to the constructor. `cost` maps a kind of forward pass, as `PoolScorer` counts them, to the tiles
+    that a query with default settings takes: "U" pool, "L" labelled, "N" budget. `overrides` are config keys with the
+    values that the strategy's own detectors need (another meta-architecture, another auxiliary); they win over the
+    config file.
     """
 
     name: str = ""
     needs: Mapping[str, tuple[str, ...]] = {}
+    Settings: type = NoSettings
     node: str = ""
+    cost: Mapping[str, str] = {}
     overrides: Mapping[str, object] = {}
+
+    def __init__(self, **settings) -> None:
+        self.settings = self.Settings(**settings)
 
     def select(self, context: QueryContext) -> Query:
         raise NotImplementedError
@@ -107,6 +121,8 @@ def register(cls: type[Strategy]) -> type[Strategy]:
     """Class decorator: make a strategy available under its `name`."""
     if not cls.name or cls.name in _REGISTRY:
         raise ValueError(f"strategy name {cls.name!r} is empty or taken")
+    if any(cls.node and cls.node == s.node and cls.Settings is not s.Settings for s in _REGISTRY.values()):
+        raise ValueError(f"strategy {cls.name}: OSAL.{cls.node} holds the settings of another strategy")
     _REGISTRY[cls.name] = cls
     return cls
 
@@ -124,6 +140,12 @@ def get_strategy(name: str) -> type[Strategy]:
         raise ConfigError(
             f"OSAL.STRATEGY: unknown strategy {name!r}; choose one of {', '.join(available())}"
         ) from None
+
+
+def setting_nodes() -> dict[str, dict]:
+    """Every node of OSAL that holds settings of strategies: its keys with their defaults."""
+    classes = {cls.node: cls.Settings for cls in _REGISTRY.values() if cls.node}
+    return {node: asdict(classes[node]()) for node in sorted(classes)}
 
 
 def query_nodes() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ queries those of them whose classes differ most from the labelled ones.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,101 +56,102 @@ def best_scores(classes: np.ndarray, scores: np.ndarray, num_classes: int) -> np
     return best
 
 
-@register
-class CALD(Strategy):
-    """See the module. A tile without detections is the most informative one.
+@dataclass(frozen=True)
+class CALDSettings:
+    """Raises ConfigError for a value that cannot work."""
 
-    Args:
-        augs: the views, a letter each, none twice: F flip, C cut-out, D down-scaling, R rotation, G Gaussian noise of
-            standard deviation 16, S salt and pepper on a tenth of the pixels.
-        beta: agreement of the most informative boxes, see `consistency`.
-        delta: stage one keeps delta * budget tiles.
-        scale, rotation: factor of D; degrees of R, counter-clockwise.
-        downsize_before_resize: D before the detector's own resize, which undoes all of it but a blur, as in the
-            authors' code.
-        cut_num, cut_size, cut_overlap: number of rectangles of C; range of their sides as shares of the tile's; range
-            of the share that they may cover of a detected box.
-        max_ref: at most so many detections of a tile are compared, evenly spaced by score.
-        mutual: False leaves out stage two.
-        target_score_thresh: target detections below it take no part.
+    # Views of a tile to compare it with, one more pass over the pool for each: F flip, C cut-out, D down-scaling,
+    # R rotation, G Gaussian noise (std 16), S salt and pepper (a tenth of the pixels).
+    augs: str = "FCDR"
+    # The agreement (0 to 2) of the boxes that make a tile most informative.
+    beta: float = 1.3
+    # Stage one keeps DELTA * budget tiles.
+    delta: float = 1.2
+    # Factor of D, ...
+    scale: float = 0.8
+    # ... applied to the network input. True: to the tile, as in the authors' code; the resize to INPUT.MIN_SIZE_TEST
+    # undoes it then, and a blur is left.
+    downsize_before_resize: bool = False
+    # Degrees of R, counter-clockwise.
+    rotation: float = 5.0
+    # C blackens so many rectangles at most, ...
+    cut_num: int = 2
+    # ... their height and width between these shares of the tile's, ...
+    cut_size: Sequence[float] = (0.05, 0.2)
+    # ... which cover between these shares of the detected box that they cover most.
+    cut_overlap: Sequence[float] = (0.1, 0.4)
+    # Detections of a tile that are compared at most, evenly spaced by score.
+    max_ref: int = 50
+    # False leaves out stage two, which prefers tiles of other classes than the labelled ones.
+    mutual: bool = True
 
-    Raises:
-        ConfigError: a value that cannot work.
-    """
-
-    name = "cald"
-    node = "CALD"
-    needs = {"target": ("logits",)}
-
-    def __init__(
-        self,
-        *,
-        augs: str = "FCDR",
-        beta: float = 1.3,
-        delta: float = 1.2,
-        scale: float = 0.8,
-        rotation: float = 5.0,
-        downsize_before_resize: bool = False,
-        cut_num: int = 2,
-        cut_size: Sequence[float] = (0.05, 0.2),
-        cut_overlap: Sequence[float] = (0.1, 0.4),
-        max_ref: int = 50,
-        mutual: bool = True,
-        target_score_thresh: float = 0.05,
-    ) -> None:
-        cut = ",".join(f"{value:g}" for value in (cut_num, *cut_size, *cut_overlap))
-        down = "shrink" if downsize_before_resize else "downscale"
-        views = {
-            "F": "hflip", "C": f"cutout:{cut}", "D": f"{down}:{scale:g}", "R": f"rotate:{rotation:g}",
-            "G": "noise:16", "S": "salt_pepper:0.1",
-        }  # fmt: skip
-        if not augs or not set(augs) <= set(views) or len(set(augs)) < len(augs):
+    def __post_init__(self) -> None:
+        letters = "FCDRGS"
+        if not self.augs or not set(self.augs) <= set(letters) or len(set(self.augs)) < len(self.augs):
             raise ConfigError(
-                f"OSAL.CALD.AUGS: {augs!r} must be one or more of the letters {''.join(views)}, each once"
+                f"OSAL.CALD.AUGS: {self.augs!r} must be one or more of the letters {letters}, each once"
             )
-        ranges = (("CUT_SIZE", cut_size), ("CUT_OVERLAP", cut_overlap), ("SCALE", (scale,)))
+        ranges = (("CUT_SIZE", self.cut_size), ("CUT_OVERLAP", self.cut_overlap), ("SCALE", (self.scale,)))
         for key, values in ranges:
             if not 0 < min(values) <= max(values) <= 1 or list(values) != sorted(values):
                 raise ConfigError(f"OSAL.CALD.{key}: {values} must lie in (0, 1], the smaller value first")
-        if len(cut_size) != 2 or len(cut_overlap) != 2:
+        if len(self.cut_size) != 2 or len(self.cut_overlap) != 2:
             raise ConfigError(
                 "OSAL.CALD.CUT_SIZE and CUT_OVERLAP: give two values each, the ends of the range"
             )
-        if not 0 <= rotation < 90 or cut_num < 1 or max_ref < 1:
+        if not 0 <= self.rotation < 90 or self.cut_num < 1 or self.max_ref < 1:
             raise ConfigError("OSAL.CALD: ROTATION must be in [0, 90), CUT_NUM and MAX_REF at least 1")
-        self.views = tuple(views[letter] for letter in augs)
-        self.beta, self.delta, self.max_ref, self.mutual = beta, delta, max_ref, mutual
-        self.target_score_thresh = target_score_thresh
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names (scoring/views.py) of the views that AUGS asks for."""
+        cut = ",".join(f"{value:g}" for value in (self.cut_num, *self.cut_size, *self.cut_overlap))
+        down = "shrink" if self.downsize_before_resize else "downscale"
+        names = {
+            "F": "hflip", "C": f"cutout:{cut}", "D": f"{down}:{self.scale:g}", "R": f"rotate:{self.rotation:g}",
+            "G": "noise:16", "S": "salt_pepper:0.1",
+        }  # fmt: skip
+        return tuple(names[letter] for letter in self.augs)
+
+
+@register
+class CALD(Strategy):
+    """See the module. A tile without detections is the most informative one."""
+
+    name = "cald"
+    Settings, node = CALDSettings, "CALD"
+    needs = {"target": ("logits",)}
+    cost = {"target": "5 * U"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
         table = yield Pass(over=context.pool, fields=("logits",))
         clean, boxes, posterior, seen = {}, {}, {}, {}
         for key in context.pool:
-            clean[key] = acquisition_set(table[key], score_thresh=self.target_score_thresh)
-            rows = spread(clean[key]["scores"], self.max_ref)
+            clean[key] = acquisition_set(table[key], score_thresh=context.score_thresh)
+            rows = spread(clean[key]["scores"], self.settings.max_ref)
             boxes[key] = clean[key]["boxes"][rows]
             posterior[key] = softmax(clean[key]["logits"][rows])
             seen[key] = self._best_scores(clean[key])
         total = dict.fromkeys(context.pool, 0.0)
-        for view in self.views:
+        for view in self.settings.views:
             table = yield Pass(over=context.pool, fields=("logits",), view=view, reference=boxes)
             for key in context.pool:
-                found = acquisition_set(table[key], score_thresh=self.target_score_thresh)
+                found = acquisition_set(table[key], score_thresh=context.score_thresh)
                 seen[key] = seen[key] + self._best_scores(found)
                 if len(boxes[key]) and len(found["boxes"]):
                     rows, iou = best_match(found["reference"], found["boxes"])
                     m = agreement(iou, posterior[key], softmax(found["logits"])[rows])
-                    total[key] += consistency(m, beta=self.beta) / len(self.views)
+                    total[key] += consistency(m, beta=self.settings.beta) / len(self.settings.views)
         scores = {
             "n_detected": {k: float(len(clean[k]["scores"])) for k in context.pool},
             "consistency": total,
             "score": {k: -value for k, value in total.items()},
         }
         ranked = context.rank(context.pool, scores["score"])
-        if self.mutual:
+        if self.settings.mutual:
             # At least the budget itself, so that a delta below one cannot starve stage two.
-            ranked = ranked[: max(context.size, math.floor(self.delta * context.size))]
+            ranked = ranked[: max(context.size, math.floor(self.settings.delta * context.size))]
             unseen, scores["mutual"] = self._mutual(context, {k: seen[k] for k in ranked})
             # The reference code selects every tile in which nothing is seen, above the budget if need be; capped here.
             ranked_by_classes = context.rank(ranked, unseen, scores["mutual"])
@@ -177,7 +179,7 @@ class CALD(Strategy):
             counts[index] = np.mean(numbers) if numbers else 0.0
         labelled = softmax(counts)
         unseen = {k: float(not vector.any()) for k, vector in seen.items()}
-        views = len(self.views) + 1
+        views = len(self.settings.views) + 1
         return unseen, {k: float(divergence(labelled, softmax(v / views))) for k, v in seen.items()}
 
     def _reason(self, key: str, rank: int, scores: Mapping[str, Mapping[str, float]]) -> str:

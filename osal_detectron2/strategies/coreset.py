@@ -1,5 +1,7 @@
 """Coreset: tiles that cover the pool, by the greedy k-center rule of Sener and Savarese (methods section 3.3)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..core.errors import ConfigError
@@ -46,34 +48,37 @@ def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tu
     return chosen, radii
 
 
+@dataclass(frozen=True)
+class CoresetSettings:
+    """Raises ConfigError for an unknown feature."""
+
+    # What tiles are compared by: "res5" the last map of the backbone (of a C4 model res4), "fpn" the maps that the ROI
+    # heads read; means over the tile.
+    feature: str = "res5"
+
+    def __post_init__(self) -> None:
+        if self.feature not in FEATURES:
+            raise ConfigError(f"OSAL.CORESET.FEATURE: {self.feature!r} is not one of {', '.join(FEATURES)}")
+
+
 @register
 class Coreset(Strategy):
     """Greedy k-center over image features of the target, from all labelled tiles as the first centres.
 
     Features are taken as they are and compared by the Euclidean distance. Without a labelled tile the first choice is
     the one that the seed prefers.
-
-    Args:
-        feature: "res5" mean of the last map of the backbone, "fpn" means of the maps that the ROI heads read.
-
-    Raises:
-        ConfigError: unknown `feature`.
     """
 
     name = "coreset"
     needs = {"target": ()}
-    node = "CORESET"
-
-    def __init__(self, *, feature: str = "res5") -> None:
-        if feature not in FEATURES:
-            raise ConfigError(f"OSAL.CORESET.FEATURE: {feature!r} is not one of {', '.join(FEATURES)}")
-        self.feature = feature
+    Settings, node = CoresetSettings, "CORESET"
+    cost = {"target backbone": "U + L"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
         # In the order of the tie hash: the first of the largest distances is then the one that the seed prefers.
         keys, labelled = context.rank(context.pool), sorted(context.labelled)
-        table = yield Pass(over=(*keys, *labelled), source="image", fields=(self.feature,))
+        table = yield Pass(over=(*keys, *labelled), source="image", fields=(self.settings.feature,))
         points = np.stack([table[k]["image_feature"] for k in keys])
         centres = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
         chosen, radii = k_center_greedy(points, centres, size=context.size)

@@ -13,6 +13,7 @@ class CountAll(Strategy):
 
     name = "count_all"
     needs = {"auxiliary": ()}
+    cost = {"auxiliary": "U"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)

@@ -5,6 +5,7 @@ when noise is added to the tile. Tiles without detections are the most informati
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,6 +54,31 @@ def mean_ranks(columns: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return dict(zip(keys, (total / len(columns)).tolist()))
 
 
+@dataclass(frozen=True)
+class LAALSettings:
+    """Raises ConfigError for an unknown mode, no or negative sigmas, and max_ref below 1."""
+
+    # "ls_c" stability under noise and class uncertainty; "lt_c" tightness and class certainty, the only one that needs
+    # no noise; "three_in_one" the mean of the tiles' ranks by class uncertainty, stability and tightness.
+    mode: str = "ls_c"
+    # Standard deviations of the noise on the 0-255 scale; one more pass over the pool for each.
+    sigmas: Sequence[float] = (8, 16, 24, 32, 40, 48)
+    # The stability of a tile is that of so many detections at most, the surest ones.
+    max_ref: int = 30
+    # Weight of stability against class uncertainty in "ls_c", lambda of the paper.
+    stability_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"OSAL.LAAL.MODE: {self.mode!r} is not one of {', '.join(MODES)}")
+        if not self.sigmas or min(self.sigmas) < 0 or len(set(self.sigmas)) < len(self.sigmas):
+            raise ConfigError(
+                f"OSAL.LAAL.SIGMAS: {list(self.sigmas)} must be one or more different values of at least 0"
+            )
+        if self.max_ref < 1:
+            raise ConfigError(f"OSAL.LAAL.MAX_REF: {self.max_ref} must be at least 1")
+
+
 @register
 class LAAL(Strategy):
     """Queries the tiles of largest score.
@@ -70,45 +96,26 @@ class LAAL(Strategy):
     """
 
     name = "laal"
-    node = "LAAL"
+    Settings, node = LAALSettings, "LAAL"
     needs = {"target": ("loc_tightness", "logits")}
-
-    def __init__(
-        self,
-        *,
-        mode: str = "ls_c",
-        sigmas: Sequence[float] = (8, 16, 24, 32, 40, 48),
-        max_ref: int = 30,
-        stability_weight: float = 1.0,
-        target_score_thresh: float = 0.05,
-    ) -> None:
-        if mode not in MODES:
-            raise ConfigError(f"OSAL.LAAL.MODE: {mode!r} is not one of {', '.join(MODES)}")
-        if not sigmas or min(sigmas) < 0 or len(set(sigmas)) < len(sigmas):
-            raise ConfigError(
-                f"OSAL.LAAL.SIGMAS: {list(sigmas)} must be one or more different values of at least 0"
-            )
-        if max_ref < 1:
-            raise ConfigError(f"OSAL.LAAL.MAX_REF: {max_ref} must be at least 1")
-        self.mode, self.sigmas, self.max_ref = mode, tuple(sigmas), max_ref
-        self.stability_weight, self.target_score_thresh = stability_weight, target_score_thresh
+    cost = {"target": "7 * U"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
         scores: dict[str, dict[str, float]] = {}
-        fields = self.needs["target"] if self.mode != "ls_c" else ("logits",)
+        fields = self.needs["target"] if self.settings.mode != "ls_c" else ("logits",)
         table = yield Pass(over=context.pool, fields=fields)
-        clean = {k: acquisition_set(table[k], score_thresh=self.target_score_thresh) for k in context.pool}
+        clean = {k: acquisition_set(table[k], score_thresh=context.score_thresh) for k in context.pool}
         pmax = {k: confidence(softmax(clean[k]["logits"])) for k in context.pool}
         scores["n_detected"] = {k: float(len(p)) for k, p in pmax.items()}
         scores["class_uncertainty"] = {
             k: float((1 - p).max(initial=0.0)) if len(p) else 1.0 for k, p in pmax.items()
         }
-        if self.mode != "ls_c":
+        if self.settings.mode != "ls_c":
             scores["tightness"] = {
                 k: tightness_score(clean[k]["loc_tightness"], pmax[k]) for k in context.pool
             }
-        if self.mode != "lt_c":
+        if self.settings.mode != "lt_c":
             scores["stability"] = yield from self._stability(
                 context, {k: clean[k]["boxes"] for k in context.pool}, pmax
             )
@@ -121,22 +128,24 @@ class LAAL(Strategy):
         self, context: QueryContext, boxes: Mapping[str, np.ndarray], pmax: Mapping[str, np.ndarray]
     ):
         """S_I of each tile; yields a pass for each noise level."""
-        rows = {k: np.argsort(-np.round(pmax[k], 5), kind="stable")[: self.max_ref] for k in context.pool}
+        rows = {
+            k: np.argsort(-np.round(pmax[k], 5), kind="stable")[: self.settings.max_ref] for k in context.pool
+        }
         overlap = {k: np.zeros(len(rows[k])) for k in context.pool}
-        for sigma in self.sigmas:
+        for sigma in self.settings.sigmas:
             table = yield Pass(over=context.pool, view=f"noise:{sigma:g}")
             for key in context.pool:
-                noisy = acquisition_set(table[key], score_thresh=self.target_score_thresh)["boxes"]
+                noisy = acquisition_set(table[key], score_thresh=context.score_thresh)["boxes"]
                 if len(noisy):
-                    overlap[key] += best_match(boxes[key][rows[key]], noisy)[1] / len(self.sigmas)
+                    overlap[key] += best_match(boxes[key][rows[key]], noisy)[1] / len(self.settings.sigmas)
         return {k: stability(pmax[k][rows[k]], overlap[k]) for k in context.pool}
 
     def _combine(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         unsure = scores["class_uncertainty"]
-        if self.mode == "lt_c":
+        if self.settings.mode == "lt_c":
             return {k: -value for k, value in scores["tightness"].items()}
-        if self.mode == "ls_c":
-            return {k: unsure[k] - self.stability_weight * scores["stability"][k] for k in unsure}
+        if self.settings.mode == "ls_c":
+            return {k: unsure[k] - self.settings.stability_weight * scores["stability"][k] for k in unsure}
         opposed = [{k: -value for k, value in scores[c].items()} for c in ("stability", "tightness")]
         return mean_ranks([unsure, *opposed])
 

@@ -6,6 +6,7 @@ have large activations and strays have small ones: a mixture of two Gaussians sa
 """
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..core.seeding import derive_seed
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
 from .tile_means import mean_looseness
 
-AGGREGATIONS = ("mean", "sum")
+AGGREGATIONS = {"mean": np.mean, "sum": np.sum}
 MIN_BOXES = 10  # fewer boxes of a class are weighed by the mixture of all known classes
 COINCIDE = 1e-6  # means closer than this do not tell the components apart
 
@@ -69,29 +70,31 @@ def known_weights(classes: np.ndarray, activation: np.ndarray, *, unknown: int, 
     return weights
 
 
+@dataclass(frozen=True)
+class LfOSASettings:
+    """Raises ConfigError for an unknown aggregation."""
+
+    # A tile's known-ness from those of its boxes: "mean", or "sum", the expected number of known nuclei.
+    agg: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.agg not in AGGREGATIONS:
+            raise ConfigError(f"OSAL.LFOSA.AGG: {self.agg!r} is not one of {', '.join(AGGREGATIONS)}")
+
+
 @register
 class LfOSA(Strategy):
-    """Tiles with the largest known-ness * LI of the whole pool; one stage.
-
-    Args:
-        agg: "mean" or "sum" of the weights of a tile's boxes.
-        target_score_thresh: target detections below it take no part in LI.
-    """
+    """Tiles with the largest known-ness * LI of the whole pool; one stage."""
 
     name = "lfosa"
     needs = {"auxiliary": ("logits",), "target": ("loc_tightness",)}
-    node = "LFOSA"
+    Settings, node = LfOSASettings, "LFOSA"
+    cost = {"target": "U", "auxiliary": "U"}
     overrides = {
         "OSAL.AUXILIARY.CLASSES": "k_plus_one",
         "OSAL.AUXILIARY.TEMPERATURE": 0.5,
         "OSAL.PROTOTYPE.ENABLED": False,
     }
-
-    def __init__(self, *, agg: str = "mean", target_score_thresh: float = 0.05) -> None:
-        if agg not in AGGREGATIONS:
-            raise ConfigError(f"OSAL.LFOSA.AGG: {agg!r} is not one of {', '.join(AGGREGATIONS)}")
-        self.aggregate = np.mean if agg == "mean" else np.sum
-        self.target_score_thresh = target_score_thresh
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -106,8 +109,9 @@ class LfOSA(Strategy):
         ends = np.cumsum([len(c) for c, _ in boxes.values()])
         of_tile = dict(zip(boxes, np.split(weights, ends[:-1])))
         table = yield Pass(over=context.pool, detector="target", fields=("loc_tightness",))
-        known = {k: float(self.aggregate(w)) if len(w) else 0.0 for k, w in of_tile.items()}
-        li = {k: mean_looseness(table[k], score_thresh=self.target_score_thresh) for k in context.pool}
+        aggregate = AGGREGATIONS[self.settings.agg]
+        known = {k: float(aggregate(w)) if len(w) else 0.0 for k, w in of_tile.items()}
+        li = {k: mean_looseness(table[k], score_thresh=context.score_thresh) for k in context.pool}
         scores = {
             "known": known,
             "n_detected": {k: float(len(w)) for k, w in of_tile.items()},

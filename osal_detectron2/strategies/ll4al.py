@@ -1,6 +1,23 @@
 """LL4AL: the tiles whose loss is predicted to be largest (Yoo and Kweon 2019; methods section 3.5)."""
 
+from dataclasses import dataclass
+
 from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+
+
+@dataclass(frozen=True)
+class LL4ALSettings:
+    """Of the head of the target that predicts its loss (modeling/loss_prediction.py reads them)."""
+
+    # Width of the layer behind each feature map of ROI_HEADS.IN_FEATURES.
+    hidden: int = 128
+    # The predictions of a pair of tiles should differ by this much. They have no scale of their own.
+    margin: float = 1.0
+    # Weight of the pair loss beside the detector's losses; 0 leaves the head untrained.
+    weight: float = 1.0
+    # After this fraction of a round the pair loss no longer reaches the backbone; 0: it never does, and the detector is
+    # that of the other strategies. 1: always.
+    detach_fraction: float = 0.8
 
 
 @register
@@ -11,7 +28,8 @@ class LL4AL(Strategy):
     """
 
     name = "ll4al"
-    node = "LL4AL"
+    Settings, node = LL4ALSettings, "LL4AL"
+    cost = {"target backbone": "U"}
     overrides = {"MODEL.META_ARCHITECTURE": "LossPredictionRCNN"}
 
     def select(self, context: QueryContext) -> Query:

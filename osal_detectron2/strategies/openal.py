@@ -129,39 +129,36 @@ def scaled(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {k: np.clip((v - low) / width, 0, 1) if width > 1e-12 else v * 0 for k, v in values.items()}
 
 
+@dataclass(frozen=True)
+class OpenALSettings:
+    """Raises ConfigError for a value that cannot work."""
+
+    # At most so many k-means clusters of unknown nuclei; one for every 20 that are labelled.
+    k_out: int = 9
+    # Dimensions of the box features after PCA; at most one fewer than there are labelled unknown nuclei.
+    pca: int = 64
+    # Share of the isotropic part in a covariance, > 0; 0 would be degenerate for few nuclei in many dimensions.
+    shrink: float = 0.1
+    # Stage one keeps CAND_FACTOR * budget tiles, as OSAL-ND does.
+    cand_factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if min(self.k_out, self.pca) < 1:
+            raise ConfigError(
+                f"OSAL.OPENAL.K_OUT {self.k_out} and OSAL.OPENAL.PCA {self.pca}: give at least 1 for both"
+            )
+        if not 0 < self.shrink <= 1:
+            raise ConfigError(f"OSAL.OPENAL.SHRINK: {self.shrink} is not above 0 and at most 1")
+
+
 @register
 class OpenAL(Strategy):
-    """Candidates by feature distance, then entropy * LI.
-
-    Args:
-        k_out: most clusters of unknown nuclei.
-        pca: most dimensions of the projected features.
-        shrink: rho in (0, 1], share of the isotropic part in a covariance.
-        cand_factor: size of the candidate set in budgets.
-        target_score_thresh: detections below it take no part.
-    """
+    """Candidates by feature distance, then entropy * LI."""
 
     name = "openal"
     needs = {"target": _FIELDS}
-    node = "OPENAL"
-
-    def __init__(
-        self,
-        *,
-        k_out: int = 9,
-        pca: int = 64,
-        shrink: float = 0.1,
-        cand_factor: float = 2.0,
-        target_score_thresh: float = 0.05,
-    ) -> None:
-        if min(k_out, pca) < 1:
-            raise ConfigError(
-                f"OSAL.OPENAL.K_OUT {k_out} and OSAL.OPENAL.PCA {pca}: give at least 1 for both"
-            )
-        if not 0 < shrink <= 1:
-            raise ConfigError(f"OSAL.OPENAL.SHRINK: {shrink} is not above 0 and at most 1")
-        self.k_out, self.pca, self.shrink, self.cand_factor = k_out, pca, shrink, cand_factor
-        self.target_score_thresh = target_score_thresh
+    Settings, node = OpenALSettings, "OPENAL"
+    cost = {"target": "U", "target ground truth": "L"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -176,12 +173,12 @@ class OpenAL(Strategy):
             table = yield Pass(over=part, detector="target", fields=_FIELDS)
             for key in part:
                 rows = table[key]
-                kept = np.asarray(rows["scores"], dtype=np.float64) >= self.target_score_thresh
+                kept = np.asarray(rows["scores"], dtype=np.float64) >= context.score_thresh
                 features = rows["roi_feature"][kept]
                 none = np.zeros(len(features))
                 d_in[key], d_out[key] = labelled.distances(features) if labelled else (none, none)
-                entropy[key] = mean_entropy(rows, score_thresh=self.target_score_thresh)
-                li[key] = mean_looseness(rows, score_thresh=self.target_score_thresh)
+                entropy[key] = mean_entropy(rows, score_thresh=context.score_thresh)
+                li[key] = mean_looseness(rows, score_thresh=context.score_thresh)
         near, far = scaled(d_in), scaled(d_out)
         scores = {
             "n_detected": {k: float(len(near[k])) for k in keys},
@@ -192,7 +189,7 @@ class OpenAL(Strategy):
             "score": {k: entropy[k] * li[k] for k in keys},
         }
         found = {k: float(n > 0) for k, n in scores["n_detected"].items()}
-        size = max(context.size, math.floor(self.cand_factor * context.size))
+        size = max(context.size, math.floor(self.settings.cand_factor * context.size))
         candidates = context.rank(keys, found, scores["known_like"])[:size]
         selected = tuple(context.rank(candidates, scores["score"])[: context.size])
         reasons = {
@@ -214,8 +211,8 @@ class OpenAL(Strategy):
         return LabelledFeatures.fit(
             np.concatenate([table[k]["roi_feature"] for k in keys]),
             classes < len(context.known_classes),
-            k_out=self.k_out,
-            pca=self.pca,
-            shrink=self.shrink,
+            k_out=self.settings.k_out,
+            pca=self.settings.pca,
+            shrink=self.settings.shrink,
             seed=derive_seed("openal", context.seed, context.round),
         )

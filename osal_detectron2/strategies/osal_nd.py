@@ -6,35 +6,49 @@ Stage two (UTSS) queries those where the target's CI * LI is largest. An ablatio
 
 import math
 from collections.abc import Generator
+from dataclasses import dataclass
 
+from ..core.errors import ConfigError
 from .base import Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
-from .prototype_count import count_known, warn_if_blind
+from .prototype_count import COUNT_RULES, count_known, warn_if_blind
 from .tile_means import mean_looseness, mean_vacuity
 
 _PROTOTYPE_FIELDS = ("dist_known", "dist_unknown")
 _UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
+# Stage one, with the refit of the prototypes on the labelled nuclei (OSAL.PROTOTYPE.REFIT); stage two.
+_PCSS_COST = {"auxiliary": "U", "auxiliary ground truth": "L"}
+_UTSS_COST = {"target": "2 * N"}
+
+
+@dataclass(frozen=True)
+class PCSSSettings:
+    """Of stage one. Raises ConfigError for an unknown count rule."""
+
+    # Candidate set = CAND_FACTOR * budget tiles [paper: 2N].
+    cand_factor: float = 2.0
+    # What counts as a known nucleus: "proto" nearer to the known prototype, "label" head says known, "both".
+    count_rule: str = "proto"
+
+    def __post_init__(self) -> None:
+        if self.count_rule not in COUNT_RULES:
+            raise ConfigError(
+                f"OSAL.PCSS.COUNT_RULE: {self.count_rule!r} is not one of {', '.join(COUNT_RULES)}"
+            )
 
 
 @register
 class OSALND(Strategy):
-    """The full method.
-
-    Args:
-        candidate_factor: size of the candidate set in budgets [paper: 2].
-        count_rule: what counts as a known nucleus, see `count_known`.
-        target_score_thresh: target detections below it take no part in CI and LI.
-    """
+    """The full method."""
 
     name = "osal_nd"
     needs = {"auxiliary": _PROTOTYPE_FIELDS, "target": _UNCERTAINTY_FIELDS}
+    Settings, node = PCSSSettings, "PCSS"
+    cost = _PCSS_COST | _UTSS_COST
     use_pcss = use_ci = use_li = True
 
-    def __init__(
-        self, *, candidate_factor: float = 2.0, count_rule: str = "proto", target_score_thresh: float = 0.05
-    ) -> None:
-        self.candidate_factor = candidate_factor
-        self.count_rule = count_rule
-        self.target_score_thresh = target_score_thresh
+    @property
+    def count_rule(self) -> str:
+        return self.settings.count_rule
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -46,7 +60,7 @@ class OSALND(Strategy):
                 candidates = self.cut(candidates, context)
         if self.use_ci or self.use_li:
             table = yield Pass(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
-            threshold = self.target_score_thresh
+            threshold = context.score_thresh
             scores["ci"] = {k: mean_vacuity(table[k], score_thresh=threshold) for k in candidates}
             scores["li"] = {k: mean_looseness(table[k], score_thresh=threshold) for k in candidates}
             scores["score"] = {
@@ -75,7 +89,7 @@ class OSALND(Strategy):
 
     def cut(self, ranked: list[str], context: QueryContext) -> list[str]:
         """The candidates: at least the budget itself, so that a factor below one cannot starve stage two."""
-        return ranked[: max(context.size, math.floor(self.candidate_factor * context.size))]
+        return ranked[: max(context.size, math.floor(self.settings.cand_factor * context.size))]
 
     def _reason(self, key: str, rank: int, candidates: int, scores: dict[str, dict[str, float]]) -> str:
         parts = []
@@ -110,6 +124,7 @@ class UTSS(OSALND):
 
     name = "utss"
     needs = {"target": _UNCERTAINTY_FIELDS}
+    cost = {"target": "U"}
     use_pcss = False
 
 
@@ -119,6 +134,7 @@ class PCSS(OSALND):
 
     name = "pcss"
     needs = {"auxiliary": _PROTOTYPE_FIELDS}
+    cost = _PCSS_COST
     use_ci = use_li = False
 
 
@@ -127,9 +143,7 @@ class PCSSByLabel(PCSS):
     """Control: PCSS that believes the auxiliary head's own label and no prototype (methods section 2.8)."""
 
     name = "pcss_by_label"
-
-    def __init__(self) -> None:
-        super().__init__(count_rule="label")
+    count_rule = "label"
 
 
 @register
@@ -141,9 +155,7 @@ class RandomFromCandidates(OSALND):
 
     name = "random_from_candidates"
     needs = {"auxiliary": _PROTOTYPE_FIELDS}
-
-    def __init__(self, *, candidate_factor: float = 2.0, count_rule: str = "proto") -> None:
-        super().__init__(candidate_factor=candidate_factor, count_rule=count_rule)
+    cost = _PCSS_COST
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)

@@ -8,6 +8,7 @@ Where it departs from OSAL-ND (benchmarks/README.md measures both parts):
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,21 +19,24 @@ from .posteriors import softmax
 from .prototype_count import nearer_known, warn_if_blind
 
 
+@dataclass(frozen=True)
+class PlusSettings:
+    """docs/strategies.md says what each part is for."""
+
+    # Count the nuclei nearer to the known prototype; without it, all that the auxiliary detects.
+    purity: bool = True
+    # Prefer classes with few labels: what a tile adds to the sum over classes of the logarithm of their nuclei.
+    balance: bool = True
+
+
 @register
 class OSALNDPlus(Strategy):
-    """See the module.
-
-    Args:
-        purity: count the auxiliary detections nearer to the known prototype, as PCSS does; without it, all.
-        balance: of the classes; without it, the sum over the classes.
-    """
+    """See the module."""
 
     name = "osal_nd_plus"
-    node = "PLUS"
+    Settings, node = PlusSettings, "PLUS"
+    cost = {"target": "U", "auxiliary": "U", "auxiliary ground truth": "L"}
     needs = {"auxiliary": ("dist_known", "dist_unknown"), "target": ("logits",)}
-
-    def __init__(self, *, purity: bool = True, balance: bool = True) -> None:
-        self.purity, self.balance = purity, balance
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
@@ -42,7 +46,7 @@ class OSALNDPlus(Strategy):
         have = [sum(tile.get(c, 0) for tile in context.labelled.values()) for c in context.known_classes]
         keys = context.rank(context.pool)  # equals go by this order
         expected = np.stack([self.expected(auxiliary[k], target[k], have) for k in keys])
-        chosen, gains = greedy_batch(expected, have if self.balance else None, size=context.size)
+        chosen, gains = greedy_batch(expected, have if self.settings.balance else None, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         scores = {
             "expected_known": dict(zip(keys, expected.sum(axis=1).tolist())),
@@ -64,7 +68,7 @@ class OSALNDPlus(Strategy):
             have: (K,) nuclei labelled.
         """
         shares = class_shares(auxiliary["boxes"], target, have)
-        return (shares[nearer_known(auxiliary)] if self.purity else shares).sum(axis=0)
+        return (shares[nearer_known(auxiliary)] if self.settings.purity else shares).sum(axis=0)
 
 
 def class_shares(

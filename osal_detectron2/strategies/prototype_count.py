@@ -43,7 +43,7 @@ def warn_if_blind(table: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     if blank > len(table) / 2:
         logging.getLogger(__name__).warning(
             "the auxiliary detector finds nothing in %d of %d pool tiles, so stage one is nearly a lottery: lower "
-            "OSAL.PROTOTYPE.WEIGHT or OSAL.PCSS.SCORE_THRESH, or train longer",
+            "OSAL.PROTOTYPE.WEIGHT or OSAL.AUXILIARY.SCORE_THRESH, or train longer",
             blank,
             len(table),
         )

@@ -5,6 +5,7 @@ uncertain as what it has not learnt yet, which is why unknown nuclei attract thi
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,41 +53,43 @@ def tile_score(
     return float(AGGREGATIONS[agg](values)), len(values)
 
 
+@dataclass(frozen=True)
+class UncertaintySettings:
+    """Raises ConfigError for an unknown mode or aggregation."""
+
+    # Of a detection, from its posterior with background: "entropy"; "least_confidence" 1 - the largest known class;
+    # "margin" 1 - the difference of the two largest.
+    mode: str = "entropy"
+    # Of a tile: "mean", "max" or "sum" over its detections. The last two favour crowded tiles.
+    agg: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"OSAL.UNCERTAINTY.MODE: {self.mode!r} is not one of {', '.join(MODES)}")
+        if self.agg not in AGGREGATIONS:
+            raise ConfigError(f"OSAL.UNCERTAINTY.AGG: {self.agg!r} is not one of {', '.join(AGGREGATIONS)}")
+
+
 @register
 class Uncertainty(Strategy):
     """The tiles of the largest class uncertainty, all at once.
 
     A tile without detections comes first: a closed-set method takes it for one where the detector misses everything,
     hence the most informative (methods section 1.6; public implementations disagree).
-
-    Args:
-        mode: uncertainty of a detection, see `box_uncertainty`.
-        agg: "mean" over the detections of a tile does not depend on their number; "max" and "sum" favour crowded
-            tiles.
-        target_score_thresh: detections below it take no part.
-
-    Raises:
-        ConfigError: unknown `mode` or `agg`.
     """
 
     name = "uncertainty"
     needs = {"target": ("logits",)}
-    node = "UNCERTAINTY"
-
-    def __init__(
-        self, *, mode: str = "entropy", agg: str = "mean", target_score_thresh: float = 0.05
-    ) -> None:
-        if mode not in MODES:
-            raise ConfigError(f"OSAL.UNCERTAINTY.MODE: {mode!r} is not one of {', '.join(MODES)}")
-        if agg not in AGGREGATIONS:
-            raise ConfigError(f"OSAL.UNCERTAINTY.AGG: {agg!r} is not one of {', '.join(AGGREGATIONS)}")
-        self.mode, self.agg, self.target_score_thresh = mode, agg, target_score_thresh
+    Settings, node = UncertaintySettings, "UNCERTAINTY"
+    cost = {"target": "U"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
         table = yield Pass(over=context.pool, fields=("logits",))
         both = {
-            k: tile_score(table[k], mode=self.mode, agg=self.agg, score_thresh=self.target_score_thresh)
+            k: tile_score(
+                table[k], mode=self.settings.mode, agg=self.settings.agg, score_thresh=context.score_thresh
+            )
             for k in context.pool
         }
         score = {k: value for k, (value, _) in both.items()}
@@ -102,4 +105,5 @@ class Uncertainty(Strategy):
     def _reason(self, rank: int, score: float, n_detected: int) -> str:
         if n_detected == 0:
             return f"rank {rank}: nothing is detected, which counts as most uncertain"
-        return f"rank {rank}: {self.agg} {self.mode.replace('_', ' ')} {score:.3f}, {n_detected} detections"
+        what = f"{self.settings.agg} {self.settings.mode.replace('_', ' ')}"
+        return f"rank {rank}: {what} {score:.3f}, {n_detected} detections"

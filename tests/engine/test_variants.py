@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from osal_detectron2.core.verify import verify
 from osal_detectron2.evaluation.learning_curve import read_curve
-from osal_detectron2.strategies import available
+from osal_detectron2.strategies import available, get_strategy
 
 SHORT = ("OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 3)
 REFERENCE_STRATEGY = "osal_nd"
@@ -21,36 +21,11 @@ def run(config, folder, *options):
     return read_curve(folder)
 
 
-# The cost table of docs/strategies.md: forward passes of one query in units of U pool tiles, L labelled tiles and the
-# 2N candidates.
-TARGET, AUXILIARY = "target", "auxiliary"
-REFIT = {"auxiliary ground truth": "L"}
-COST = {
-    "random": {},
-    "uncertainty": {TARGET: "U"},
-    "coreset": {"target backbone": "U + L"},
-    "laal": {TARGET: "7 * U"},
-    "ll4al": {"target backbone": "U"},
-    "cald": {TARGET: "5 * U"},
-    "lfosa": {TARGET: "U", AUXILIARY: "U"},
-    "openal": {TARGET: "U", "target ground truth": "L"},
-    "osal_nd": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
-    "osal_nd_wo_ci": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
-    "osal_nd_wo_li": {AUXILIARY: "U", TARGET: "2 * N", **REFIT},
-    "utss": {TARGET: "U"},
-    "pcss": {AUXILIARY: "U", **REFIT},
-    "pcss_by_label": {AUXILIARY: "U", **REFIT},
-    "random_from_candidates": {AUXILIARY: "U", **REFIT},
-    "count_all": {AUXILIARY: "U"},
-    "osal_nd_plus": {TARGET: "U", AUXILIARY: "U", **REFIT},
-}
-
-
 def cost(folder, name):
-    """The row of the table in tiles, for the query of round 0."""
+    """What the strategy says that a query costs, in tiles, for the query of round 0."""
     total = len(json.loads((folder / "run.json").read_text())["pool"])
     sizes = {"L": 4, "N": 4, "U": total - 4}
-    return {kind: eval(tiles, {}, sizes) for kind, tiles in COST[name].items()}
+    return {kind: eval(tiles, {}, sizes) for kind, tiles in get_strategy(name).cost.items()}
 
 
 @pytest.mark.parametrize("name", [n for n in available() if n != REFERENCE_STRATEGY])
@@ -72,7 +47,7 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
         ("OSAL.PROTOTYPE.MODE", "ema", "OSAL.PROTOTYPE.NORM", "scaled"),
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
         ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
-        ("OSAL.EVIDENCE.MODE", "edl", "OSAL.PCSS.NMS", "per_class"),
+        ("OSAL.EVIDENCE.MODE", "edl", "OSAL.AUXILIARY.NMS", "per_class"),
         ("OSAL.AUXILIARY.BACKBONE", "shared", "OSAL.DATA.UNKNOWN_POLICY", "ignore"),
         ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),
         ("OSAL.EVAL.UNKNOWN", "ignore", "OSAL.SCHEDULE.LR", "cosine"),
@@ -92,7 +67,7 @@ def test_a_query_larger_than_the_pool_takes_the_rest_and_ends(tiny_config, tiles
 
 
 def test_no_detection_at_all_is_a_result(tiny_config, tmp_path):
-    options = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.9999, "OSAL.PCSS.SCORE_THRESH", 0.9999)
+    options = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.9999, "OSAL.AUXILIARY.SCORE_THRESH", 0.9999)
     rows = run(tiny_config, tmp_path, *options)
     assert rows[0]["mAP50"] == 0.0
     assert rows[1]["labelled_tiles"] == 8

@@ -53,7 +53,7 @@ def toy_cfg():
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-    cfg.OSAL.PCSS.SCORE_THRESH = 0.0
+    cfg.OSAL.AUXILIARY.SCORE_THRESH = 0.0
     cfg.SOLVER.MAX_ITER = 8
     return cfg
 

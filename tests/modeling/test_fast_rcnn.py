@@ -110,7 +110,7 @@ def test_no_proposals_and_no_images(nms):
 
 
 def test_unknown_nms_is_named():
-    with pytest.raises(ConfigError, match="OSAL.PCSS.NMS.*per_class"):
+    with pytest.raises(ConfigError, match="OSAL.AUXILIARY.NMS.*per_class"):
         OpenSetFastRCNNOutputLayers(**ARGUMENTS, nms="soft")
 
 

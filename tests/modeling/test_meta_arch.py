@@ -102,7 +102,7 @@ def test_inference_is_the_targets(toy_cfg, make_input):
 
 
 def test_children_have_their_own_classes_and_thresholds(toy_cfg):
-    toy_cfg.OSAL.PCSS.SCORE_THRESH = 0.3
+    toy_cfg.OSAL.AUXILIARY.SCORE_THRESH = 0.3
     model = build_model(toy_cfg)
     auxiliary, target = model.auxiliary.roi_heads, model.target.roi_heads
     assert (auxiliary.num_classes, target.num_classes) == (2, K)

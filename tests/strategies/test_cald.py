@@ -34,7 +34,7 @@ def tile(boxes, posterior):
     }
 
 
-def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order=None, shift=0.0):
+def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order=None, shift=0.0, **more):
     """`tables`: view -> key -> row; a view that is not there answers like "identity". Views move all by `shift`."""
     context = QueryContext(
         pool=tuple(order or tables["identity"]),
@@ -43,6 +43,7 @@ def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order
         round=0,
         labelled={f"labelled_{i}": counts for i, counts in enumerate(labelled)},
         known_classes=("a", "b"),
+        **more,
     )
 
     def reply(request):
@@ -182,7 +183,7 @@ def test_five_passes_over_the_pool_with_the_reference_of_the_clean_one():
 def test_the_views_of_the_strategy_exist():
     from osal_detectron2.scoring.views import check_view
 
-    for view in CALD(augs="FCDRGS").views:
+    for view in CALD(augs="FCDRGS").settings.views:
         check_view(view)
 
 
@@ -252,7 +253,7 @@ def test_boxes_are_compared_where_they_lie_in_the_view():
 def test_low_scores_take_no_part():
     clean = {"x": tile([*BOX, [50, 50, 60, 60]], [[0.9, 0.05, 0.05], [0.3, 0.1, 0.6]])}
     assert run(CALD(), {"identity": clean}).scores["consistency"]["x"] == pytest.approx(0.0, abs=1e-9)
-    kept = run(CALD(target_score_thresh=0.5), {"identity": clean}).scores["consistency"]["x"]
+    kept = run(CALD(), {"identity": clean}, score_thresh=0.5).scores["consistency"]["x"]
     assert kept == pytest.approx(0.6)
 
 
@@ -276,4 +277,4 @@ def test_values_that_cannot_work_name_their_key(values, key):
 
 
 def test_downsize_before_resize_asks_for_the_view_of_the_authors_code():
-    assert CALD(downsize_before_resize=True).views == (*VIEWS[:2], "shrink:0.8", VIEWS[3])
+    assert CALD(downsize_before_resize=True).settings.views == (*VIEWS[:2], "shrink:0.8", VIEWS[3])

@@ -33,9 +33,9 @@ def tile(boxes, pmax, tightness=None):
     }
 
 
-def run(strategy, tables, *, budget=1, requests=None):
+def run(strategy, tables, *, budget=1, requests=None, **context):
     """`tables`: view -> key -> row; a view that is not there answers like "identity"."""
-    context = QueryContext(pool=tuple(tables["identity"]), budget=budget, seed=0, round=0)
+    context = QueryContext(pool=tuple(tables["identity"]), budget=budget, seed=0, round=0, **context)
 
     def reply(request):
         if requests is not None:
@@ -150,7 +150,7 @@ def test_a_tile_without_detections_is_the_most_informative(mode):
 def test_low_scores_take_no_part():
     clean = {"a": tile(BOX * 2, [0.9, 0.4]), "b": tile(BOX, [0.7])}
     assert run(LAAL(), {"identity": clean}).selected == ("a",)
-    assert run(LAAL(target_score_thresh=0.5), {"identity": clean}).selected == ("b",)
+    assert run(LAAL(), {"identity": clean}, score_thresh=0.5).selected == ("b",)
 
 
 def test_only_the_surest_boxes_are_compared_but_all_are_unsure_of_their_class():

@@ -268,4 +268,4 @@ def test_the_stages_on_a_pool_worked_out_by_hand(name, expected, passes):
 def test_a_small_candidate_factor_cannot_starve_the_query():
     table = by_hand([3] * 6, ci=[0.5] * 6, li=[0.5] * 6)
     context = QueryContext(pool=tuple("012345"), budget=4, seed=0, round=0)
-    assert len(answer(get_strategy("osal_nd")(candidate_factor=0.1), context, table).selected) == 4
+    assert len(answer(get_strategy("osal_nd")(cand_factor=0.1), context, table).selected) == 4
