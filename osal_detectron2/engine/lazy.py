@@ -12,12 +12,11 @@ from pathlib import Path
 from pydoc import locate
 
 import torch
-from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.solver.build import maybe_add_gradient_clipping
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import add_osal_config
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger
 from ..data.mapper import TileMapper
@@ -27,7 +26,7 @@ from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..modeling.roi_heads import box_predictors
 from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
-from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, matching_keys
+from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, default_config, matching_keys
 from .round_trainer import RoundTrainer
 from .session import Session
 
@@ -128,8 +127,7 @@ def osal_settings(cfg: DictConfig) -> CfgNode:
 
     Raises ConfigError for unknown keys, and for keys that are arguments of the model here.
     """
-    settings = get_cfg()
-    add_osal_config(settings)
+    settings = default_config()
     given = OmegaConf.to_container(cfg.osal, resolve=True)
     adopt_old_keys({"OSAL": given})
     for key in matching_keys(given, free=("PROTOTYPE.REFIT",)):

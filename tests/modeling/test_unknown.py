@@ -100,7 +100,7 @@ def test_views():
         ("OSAL.DATA.UNKNOWN_POLICY", "negative", "UNKNOWN_POLICY.*drop, ignore"),
         ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "EvidentialROIHeads"),
         ("OSAL.AUXILIARY.ROI_HEADS_NAME", "StandardROIHeads", "OSAL.AUXILIARY.NMS"),
-        ("OSAL.AUXILIARY.NMS", "soft", "OSAL.PCSS.NMS"),
+        ("OSAL.AUXILIARY.NMS", "soft", "OSAL.AUXILIARY.NMS"),
     ],
 )
 def test_what_cannot_work_is_said_at_start_up(toy_cfg, key, value, says):

@@ -75,6 +75,7 @@ def flat(node, prefix=""):
             yield prefix + key
 
 
+MINIATURE = "tests/engine/test_variants.py"
 DROPPED = '''
 """A strategy that a stranger drops into the folder."""
 
