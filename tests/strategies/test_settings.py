@@ -13,8 +13,9 @@ import pytest
 from detectron2.config import get_cfg
 
 from osal_detectron2 import add_osal_config
-from osal_detectron2.core.errors import ConfigError
-from osal_detectron2.engine.from_config import build_strategy
+from osal_detectron2.core.errors import ConfigError, LedgerError
+from osal_detectron2.core.ledger import Ledger
+from osal_detectron2.engine.from_config import build_strategy, default_config, matching_config, open_ledger
 from osal_detectron2.renamed import RENAMED, adopt_old_keys
 from osal_detectron2.strategies import available, get_strategy
 
@@ -65,6 +66,25 @@ def test_an_old_and_a_new_key_with_different_values_are_refused():
     cfg.merge_from_list(["OSAL.UTSS.SCORE_THRESH", 0.5, "OSAL.SCORING.SCORE_THRESH", 0.4])
     with pytest.raises(ConfigError, match="OSAL.UTSS.SCORE_THRESH 0.5 and OSAL.SCORING.SCORE_THRESH 0.4"):
         adopt_old_keys(cfg, default=config())
+
+
+def test_a_run_of_the_time_of_the_old_keys_goes_on(tmp_path):
+    config = matching_config(default_config())
+    old_names = {new: old for old, new in RENAMED.items()}
+    facts = {
+        "strategy": "osal_nd",
+        "seed": 0,
+        "known_classes": ["a"],
+        "pool": ["t"],
+        "plan": [1],
+        "versions": {},
+    }
+    written = {**{old_names.get(key, key): value for key, value in config.items()}, "plan": [1]}
+    Ledger.create(tmp_path, config=written, dataset_sha256="x", **facts)
+    assert open_ledger(tmp_path, config, resume=True, node="PCSS", dataset_sha256="x", **facts)
+    changed = {**config, "OSAL.AUXILIARY.SCORE_THRESH": 0.9}
+    with pytest.raises(LedgerError, match="OSAL.AUXILIARY.SCORE_THRESH: 0.3 -> 0.9"):
+        open_ledger(tmp_path, changed, resume=True, node="PCSS", dataset_sha256="x", **facts)
 
 
 def flat(node, prefix=""):
