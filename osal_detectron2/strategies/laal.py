@@ -81,18 +81,8 @@ class LAALSettings:
 
 @register
 class LAAL(Strategy):
-    """Queries the tiles of largest score.
-
-    Args:
-        mode: "ls_c" score U_C - lambda * S_I, U_C = max (1 - Pmax); "lt_c" score -LT/C; "three_in_one" the mean of the
-            ranks of U_C, -S_I and -LT/C in the pool.
-        sigmas: standard deviations of the Gaussian noise on the 0-255 scale, a pass each (not with "lt_c").
-        max_ref: S_I compares at most so many detections of a tile, those of largest Pmax.
-        stability_weight: lambda.
-        target_score_thresh: target detections below it take no part.
-
-    Raises:
-        ConfigError: unknown mode; no or negative sigmas; max_ref below 1.
+    """Queries the tiles of largest score: U_C - lambda * S_I with U_C = max (1 - Pmax), -LT/C, or the mean of the three
+    ranks of U_C, -S_I and -LT/C in the pool.
     """
 
     name = "laal"

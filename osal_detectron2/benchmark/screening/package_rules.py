@@ -17,8 +17,13 @@ from .detector import State
 TARGET_SCORE, AUXILIARY_SCORE = 0.05, 0.3
 
 
-def select(state: State, name: str, *, budget: int, **settings) -> Selection:
-    """What the strategy registered as `name` selects, with `budget` regions and its own `settings`."""
+def select(
+    state: State, name: str, *, budget: int, score_thresh: float = TARGET_SCORE, **settings
+) -> Selection:
+    """What the strategy registered as `name` selects, with `budget` regions and its own `settings`.
+
+    score_thresh: target detections below it take no part in what it computes.
+    """
     scene = state.scene
     row = {key: i for i, key in enumerate(scene.keys)}
     context = QueryContext(
@@ -30,6 +35,7 @@ def select(state: State, name: str, *, budget: int, **settings) -> Selection:
             scene.keys[i]: dict(zip(scene.known, scene.counts[i, :-1].tolist())) for i in state.labelled
         },
         known_classes=scene.known,
+        score_thresh=score_thresh,
     )
     dialogue = get_strategy(name)(**settings).select(context)
     try:

@@ -132,9 +132,7 @@ ARMS: dict[str, Rule] = {
     "count_all": partial(package, name="count_all"),
     "pcss": partial(package, name="pcss_by_label"),
     "osal_nd": partial(package, name="osal_nd", count_rule="label"),
-    "osal_nd_wo_li_score_05": partial(
-        package, name="osal_nd_wo_li", count_rule="label", target_score_thresh=0.5
-    ),
+    "osal_nd_wo_li_score_05": partial(package, name="osal_nd_wo_li", count_rule="label", score_thresh=0.5),
     "osal_nd_plus": partial(package, name="osal_nd_plus"),
     "predicted_count": predicted_count,
     "count_per_second": count_per_second,
