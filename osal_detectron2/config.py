@@ -92,6 +92,11 @@ def add_osal_config(cfg: CN) -> None:
     # Cost of annotation, for the estimate that is printed with a batch and with --dry-run.
     cfg.OSAL.ORACLE.SECONDS_PER_NUCLEUS = 3.0
     cfg.OSAL.ORACLE.SECONDS_PER_TILE = 15.0
+    # Detections from this score on are the drafts that people correct: the target's, and as unknown nuclei the
+    # auxiliary's. A box too many costs a look and a click, as one too few does.
+    cfg.OSAL.ORACLE.DRAFT_SCORE = 0.3
+    # Put copies of the images of a batch into its folder, to hand it on whole.
+    cfg.OSAL.ORACLE.COPY_IMAGES = False
 
     # ---- evaluation -------------------------------------------------------------------------------------
     cfg.OSAL.EVAL = CN()

@@ -10,13 +10,15 @@ import argparse
 import logging
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
-from osal_detectron2.core.errors import ConfigError, OSALError
+from osal_detectron2.core.errors import ConfigError, DataError, OSALError
 from osal_detectron2.core.explain import explain
 from osal_detectron2.core.ledger import Ledger
 from osal_detectron2.core.lock import RunLock
 from osal_detectron2.core.verify import verify
-from osal_detectron2.oracles.exchange import import_batch
+from osal_detectron2.oracles.exchange import import_batch, prefer_annotator
+from osal_detectron2.oracles.returned import ACCEPT
 from osal_detectron2.oracles.status import run_status
 
 
@@ -41,11 +43,13 @@ def _parser():
     why = add(
         "why", "scores, place and reason of one tile", "python tools/al.py why output/run1 slide3/tile7.png"
     )
-    why.add_argument("tile", metavar="TILE", help="file_name of the tile in the COCO file")
+    why.add_argument(
+        "tile", metavar="TILE", help="file_name of the tile in the COCO file, or a part that only it has"
+    )
     imp = add(
         "import",
         "take the labels that people made (COCO JSON) into the waiting batch",
-        "python tools/al.py import output/run1 labelled.json --map-class Tumour=tumor --dry-run",
+        "python tools/al.py import output/run1 labelled.json --annotator anna --map-class Tumour=tumor --dry-run",
     )
     imp.add_argument("file", metavar="FILE", help="COCO JSON with some or all tiles of the batch")
     imp.add_argument("--dry-run", action="store_true", help="check and report, write nothing")
@@ -59,7 +63,13 @@ def _parser():
         "--treat-empty-as",
         choices=("pending", "empty"),
         default="pending",
-        help='tiles without a box, in a file from a tool that dropped "review" (default: pending)',
+        help='tiles without a box, in a file from a tool that dropped "review" (default: pending); '
+        "empty needs --opened",
+    )
+    imp.add_argument(
+        "--opened",
+        metavar="FILE|all",
+        help="the tiles that somebody opened: a text file with one file_name a line, or all",
     )
     imp.add_argument(
         "--map-class",
@@ -69,11 +79,24 @@ def _parser():
         help="class OLD of the file is NEW of the run; may be repeated",
     )
     imp.add_argument(
-        "--accept-unchanged",
-        action="store_true",
-        help='tiles whose boxes are exactly the pre-annotations were reviewed, though "review" is lost',
+        "--skip-other-tiles", action="store_true", help="leave out images that are not of this batch"
     )
-    imp.add_argument("--annotator", default="human", help="who made the labels (default: human)")
+    for word, meaning in ACCEPT.items():
+        imp.add_argument(f"--accept-{word}", action="append_const", dest="accept", const=word, help=meaning)
+    imp.add_argument(
+        "--annotator",
+        metavar="NAME",
+        default="human",
+        help="who made the labels; everybody's answers are kept (default: human)",
+    )
+    imp.add_argument("--prefer", metavar="NAME", help="whose answers count where annotators disagree now")
+    prefer = add(
+        "prefer",
+        "say whose answers count where annotators disagree",
+        "python tools/al.py prefer output/run1 anna slide3/tile7.png",
+    )
+    prefer.add_argument("annotator", metavar="NAME", help="as it was given to import --annotator")
+    prefer.add_argument("tiles", metavar="TILE", nargs="*", help="for these tiles (default: all in dispute)")
     return parser
 
 
@@ -89,13 +112,37 @@ def _import(args):
             treat_missing_as=args.treat_missing_as,
             treat_empty_as=args.treat_empty_as,
             map_class=dict(pairs),
-            accept_unchanged=args.accept_unchanged,
+            opened=_opened(args.opened),
+            skip_other_tiles=args.skip_other_tiles,
+            accept=args.accept or (),
             annotator=args.annotator,
+            prefer=args.prefer,
             dry_run=args.dry_run,
         )
     print(report)
     if report.complete and not report.dry_run:
         print(run_status(args.run).splitlines()[-1])
+
+
+def _opened(value):
+    """ "all", the lines of a text file, or None."""
+    if value in (None, "all"):
+        return value
+    try:
+        lines = Path(value).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--opened {value}: cannot be read ({error}); give a text file, or all") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _prefer(args):
+    Ledger.open(args.run)
+    with RunLock(args.run):
+        tiles = prefer_annotator(args.run, args.annotator, args.tiles)
+    print(
+        "\n".join(f"{args.annotator}'s answer counts for {tile}" for tile in tiles) or "no tile is in dispute"
+    )
+    print(run_status(args.run).splitlines()[-1])
 
 
 def main(argv=None) -> int:
@@ -108,6 +155,8 @@ def main(argv=None) -> int:
             return 1 if findings else 0
         if args.command == "import":
             _import(args)
+        elif args.command == "prefer":
+            _prefer(args)
         else:
             print(run_status(args.run) if args.command == "status" else explain(args.run, args.tile))
     except OSALError as error:

@@ -16,13 +16,12 @@ from .rounds import INIT, next_round
 def explain(folder: str | Path, key: str) -> str:
     """Lines of text about tile `key`, from scores.npz, selection.json and commit.json of each round.
 
-    Raises LedgerError for a tile that the run does not know; DataError for a damaged scores.npz.
+    key: the name of the tile, or a beginning or a part that only one tile has.
+    Raises LedgerError for a tile that the run does not know, and lists the tiles that a part may mean; DataError for a
+    damaged scores.npz.
     """
     ledger = Ledger.open(folder)
-    if key not in set(ledger.header["pool"]):
-        near = difflib.get_close_matches(key, ledger.header["pool"], n=3, cutoff=0.4)
-        hint = f"; do you mean {' or '.join(near)}?" if near else ""
-        raise LedgerError(f"{ledger.folder}: no tile {key} in this run{hint}")
+    key = _find(ledger, key)
     commits = {commit["round"]: commit for commit in ledger.commits()}
     lines, round, last = [f"tile {key}"], None, next_round(ledger.last_committed)
     while round != last:
@@ -37,6 +36,23 @@ def explain(folder: str | Path, key: str) -> str:
             state = commits[round]["states"][key] if round in commits else "waits for its labels"
             return "\n".join([*lines, f"  now: {state}"])
     return "\n".join([*lines, "  now: in the pool, not selected so far"])
+
+
+def _find(ledger: Ledger, text: str) -> str:
+    """The tile with this name, or the only one that begins with it, or the only one that has it anywhere."""
+    pool = ledger.header["pool"]
+    begin, inside = [k for k in pool if k.startswith(text)], [k for k in pool if text in k]
+    found = [text] if text in pool else begin or inside
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
+        raise LedgerError(
+            f"{ledger.folder}: {len(found)} tiles have {text} in their name: {listed}; write more of it"
+        )
+    near = difflib.get_close_matches(text, pool, n=3, cutoff=0.4)
+    hint = f"; do you mean {' or '.join(near)}?" if near else ""
+    raise LedgerError(f"{ledger.folder}: no tile {text} in this run{hint}")
 
 
 def _scores(path: Path, round: str | int, key: str) -> list[str]:

@@ -1,10 +1,9 @@
 """--dry-run: what would be queried next, why, and what it would cost."""
 
-from statistics import mean
-
 from detectron2.utils import comm
 
 from ..dist import on_main
+from ..oracles.cost import Cost, expected_nuclei, mean_nuclei
 from ..scoring.pool import check_needs
 from ..strategies import Selection
 
@@ -22,8 +21,7 @@ def preview_next_round(trainer) -> Selection | None:
     if round_index >= steps.last_round:
         return _show(steps, "nothing: all queries of this run are made", None, per_tile=None)
     check_needs(steps.strategy, trainer.model)
-    labels = steps.labels().values()
-    per_tile = mean(len(t.boxes) for t in labels)
+    per_tile = mean_nuclei(steps.labels().values())
     completed, end = trainer.start_iter, trainer.schedule.boundaries[round_index]
     title = f"the query of round {round_index}"
     if completed < end:
@@ -40,11 +38,11 @@ def _show(steps, title: str, selection: Selection | None, *, per_tile: float | N
     detected = selection.scores.get("n_detected", {})
     for rank, key in enumerate(selection.selected, start=1):
         print(f"{rank:5d}  {key}  {selection.reasons.get(key, '')}")
-    if per_tile is None:
-        print(f"{len(selection.selected)} tiles; the number of nuclei is known once some are labelled")
-    else:
-        nuclei = sum(detected.get(k, per_tile) for k in selection.selected)
-        seconds = len(selection.selected) * steps.seconds_per_tile + nuclei * steps.seconds_per_nucleus
-        size = f"{len(selection.selected)} tiles, about {nuclei:.0f} nuclei"
-        print(f"cost: {size}, {seconds / 60:.0f} minutes of annotation")
+    nuclei = expected_nuclei(selection.selected, per_tile=per_tile, detected=detected)
+    cost = Cost.of(
+        list(nuclei.values()),
+        seconds_per_tile=steps.seconds_per_tile,
+        seconds_per_nucleus=steps.seconds_per_nucleus,
+    )
+    print(f"cost: {cost}")
     return selection

@@ -24,7 +24,7 @@ from ..evaluation.open_set_check import query_warning
 from ..scoring.pool import PoolScorer
 from ..scoring.query import Answer, answer_query
 from ..strategies import QueryContext, Selection, Strategy
-from .people import ask_people, pre_annotations
+from .people import ask_people
 from .round_files import add_seconds, read_if_there, record, write_detections, write_scores, write_selection
 
 Round = int | str
@@ -51,6 +51,7 @@ class RoundSteps:
         refit: refit the prototypes before a query.
         seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
         gallery_tiles: tiles of a query whose detections are kept for its pictures.
+        draft_score: detections from this score on are the drafts that people get. copy_images: and the images.
         report: called with the run folder and the round after each commit, on rank 0.
     """
 
@@ -75,6 +76,8 @@ class RoundSteps:
         seconds_per_nucleus: float = 3.0,
         seconds_per_tile: float = 15.0,
         gallery_tiles: int = 0,
+        draft_score: float = 0.3,
+        copy_images: bool = False,
         report: Callable[[Path, Round], None] | None = None,
     ) -> None:
         self.ledger, self.schedule, self.strategy = ledger, schedule, strategy
@@ -86,6 +89,7 @@ class RoundSteps:
         self.score_thresh = score_thresh
         self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
         self.gallery_tiles, self.report = gallery_tiles, report
+        self.draft_score, self.copy_images = draft_score, copy_images
         self.logger = logging.getLogger(__name__)
 
     # ---- what is known so far ---------------------------------------------------------------------------
@@ -241,21 +245,17 @@ class RoundSteps:
         if oracle is not None:
             on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
             return
-        drafts = (
-            pre_annotations(self.make_scorer(model, self._scorable()), keys, self.known_classes)
-            if model
-            else {}
-        )
-        on_main(
-            lambda: ask_people(
-                self.ledger,
-                round_index,
-                records=[self.records[k] for k in keys],
-                classes=self.class_names,
-                drafts=drafts,
-                seconds_per_nucleus=self.seconds_per_nucleus,
-                seconds_per_tile=self.seconds_per_tile,
-            )
+        ask_people(
+            self.ledger,
+            round_index,
+            records=[self.records[k] for k in keys],
+            known_classes=self.known_classes,
+            class_names=self.class_names,
+            scorer=None if model is None else self.make_scorer(model, self._scorable()),
+            draft_score=self.draft_score,
+            seconds_per_nucleus=self.seconds_per_nucleus,
+            seconds_per_tile=self.seconds_per_tile,
+            copy_images=self.copy_images,
         )
 
     def commit(self, round_index: Round) -> None:
@@ -264,8 +264,8 @@ class RoundSteps:
         def write() -> None:
             folder = self.ledger.round_dir(round_index)
             selected = self.ledger.selection(round_index)["selected"]
-            labels = LabelFile.read(folder / "labels.json").tiles if selected else {}
-            self.ledger.commit(round_index, selected=selected, labels=labels, classes=self.class_names)
+            labels = LabelFile.read(folder / "labels.json") if selected else LabelFile(self.class_names, {})
+            self.ledger.commit(round_index, selected=selected, labels=labels.tiles, classes=labels.classes)
 
         on_main(write)
         on_main(self._report, round_index)

@@ -116,6 +116,8 @@ class Session:
             seconds_per_nucleus=osal.ORACLE.SECONDS_PER_NUCLEUS,
             seconds_per_tile=osal.ORACLE.SECONDS_PER_TILE,
             gallery_tiles=osal.EVAL.GALLERY_TILES,
+            draft_score=osal.ORACLE.DRAFT_SCORE,
+            copy_images=osal.ORACLE.COPY_IMAGES,
             report=self._report,
         )
 

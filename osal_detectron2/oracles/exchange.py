@@ -1,178 +1,23 @@
-"""The human oracle: a query goes out as a COCO file, and comes back through `tools/al.py import`.
+"""The answers of people on their way in: a returned file goes into the record of the batch, and disputes are settled.
 
-Between the two nothing runs: training has ended with exit code 0. docs/human_oracle.md is for the people.
+A query goes out by export.py. Between the two nothing runs: training has ended with exit code 0.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import shlex
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..core.errors import ConfigError, DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
-from ..core.store import atomic_path, read_json, sha256_bytes, sha256_file, write_bytes, write_json
-from .batch import (
-    PENDING,
-    BatchStatus,
-    Request,
-    RequestedTile,
-    batch_status,
-    read_imported,
-    status_of,
-    write_imported,
-)
-from .returned import read_returned
-
-__all__ = ["BatchStatus", "ImportReport", "batch_status", "export_batch", "import_batch"]
-
-_README = """\
-{tiles} tiles wait for your labels (round {round} of the run {run}).
-
-Please mark every nucleus with a box and give it one of these classes:
-    {classes}
-
-1. Take the tiles from the top of images.txt: the most useful come first.
-2. Open batch.json (COCO) in your annotation tool. It holds the model's boxes as a first draft: correct them,
-   delete the wrong ones, add what is missing. A draft that nobody looked at does not count as a label.
-3. For each tile, set "review" in its entry under "images":
-       "done"       every nucleus is marked
-       "empty"      there is no nucleus (no box may be left)
-       "rejected"   not usable: out of focus, folded, no tissue
-       "pending"    not looked at yet (how it is sent out)
-   If your tool drops "review", every tile with changed boxes counts as done; see docs/human_oracle.md.
-4. Hand the file back, all tiles or some, as often as you like:
-       python tools/al.py import {run} YOUR_FILE --dry-run     (look first)
-       python tools/al.py import {run} YOUR_FILE
-5. When all tiles are in, go on training with --resume; `python tools/al.py status {run}` prints the command.
-
-Keep the file names and do not resize the images. Estimated work: {hours:.1f} hours.
-"""
-
-
-def export_batch(
-    folder: str | Path,
-    *,
-    round: str | int,
-    keys: Sequence[str],
-    images: Mapping[str, Mapping],
-    classes: Sequence[str],
-    predictions: Mapping[str, Mapping],
-    tile_scores: Mapping[str, Mapping[str, float]],
-    reasons: Mapping[str, str],
-    seconds_per_nucleus: float,
-    seconds_per_tile: float,
-    copy_images: bool = False,
-) -> BatchStatus:
-    """Put the question of `round` into `folder`/rounds/NNN/query (`folder` is the run's OUTPUT_DIR).
-
-    keys: in the suggested order. images: records with "file_name", "width", "height". classes: all class
-    names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n names, "scores": n}; a
-    tile may lack them. copy_images: put the images into query/images too.
-    Put again, the same question leaves people's files alone (and writes labels.json if all answers are in).
-    Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
-    """
-    query = Ledger.open(folder).round_dir(round) / "query"
-    header = sha256_file(Path(folder) / "run.json")
-    batch = sha256_bytes(json.dumps([header, round, list(keys)]).encode())[:16]
-    present = Request.read(query)
-    if present is not None and present.batch == batch and (query / "batch.json").is_file():
-        answers = read_imported(query, batch)
-        if len(answers) == len(present.tiles) and not (query.parent / "labels.json").is_file():
-            write_imported(query, present, answers)
-        return status_of(query, present)
-    read_imported(query, batch)  # refuses to bury answers to another question
-
-    ids = {name: index for index, name in enumerate(classes, start=1)}
-    tiles, coco_images, annotations = {}, [], []
-    for rank, key in enumerate(keys, start=1):
-        width, height = int(images[key]["width"]), int(images[key]["height"])
-        drafts = _drafts(key, predictions.get(key, {}), width, height, ids)
-        tiles[key] = RequestedTile(width, height, tuple((name, *box) for name, box, _ in drafts))
-        scores = {n: float(v) if math.isfinite(v) else None for n, v in tile_scores.get(key, {}).items()}
-        coco_images.append(
-            {
-                "id": rank,
-                "file_name": key,
-                "width": width,
-                "height": height,
-                "rank": rank,
-                "scores": scores,
-                "reason": reasons.get(key, ""),
-                "review": PENDING,
-            }
-        )
-        for name, box, score in drafts:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": rank,
-                    "category_id": ids[name],
-                    "bbox": list(box),
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
-    hours = (seconds_per_tile * len(tiles) + seconds_per_nucleus * len(annotations)) / 3600
-    request = Request(batch=batch, round=round, classes=tuple(classes), tiles=tiles, hours=hours)
-    info = {"description": "Tiles to annotate; see README.txt", "osal_batch": batch, "osal_round": round}
-    categories = [{"id": index, "name": name} for name, index in ids.items()]
-    for key in keys if copy_images else ():
-        _copy_image(Path(images[key]["file_name"]), query / "images", key)
-    write_bytes(query / "images.txt", "".join(f"{images[key]['file_name']}\n" for key in keys).encode())
-    fields = {
-        "tiles": len(tiles),
-        "round": round,
-        "run": shlex.quote(str(folder)),
-        "classes": ", ".join(classes),
-        "hours": hours,
-    }
-    write_bytes(query / "README.txt", _README.format(**fields).encode())
-    write_json(
-        query / "batch.json",
-        {"info": info, "images": coco_images, "annotations": annotations, "categories": categories},
-    )
-    request.write(query)  # last: with it, the question stands
-    return status_of(query, request)
-
-
-def _drafts(key: str, prediction: Mapping, width: int, height: int, ids: Mapping[str, int]) -> list[tuple]:
-    """(class name, (x, y, w, h), score) of each pre-annotation, cut at the tile, 2 decimals."""
-    drafts = []
-    columns = (prediction.get(name, ()) for name in ("boxes", "classes", "scores"))
-    for (x, y, w, h), name, score in zip(*columns):
-        if name not in ids:
-            raise DataError(
-                f"tile {key}: a prediction has class {name!r}, which is not among {', '.join(ids)}"
-            )
-        left, top = (round(max(float(value), 0.0), 2) for value in (x, y))
-        right, bottom = round(min(float(x + w), width), 2), round(min(float(y + h), height), 2)
-        if right > left and bottom > top:
-            box = (left, top, round(right - left, 2), round(bottom - top, 2))
-            drafts.append((name, box, round(float(score), 4)))
-    return drafts
-
-
-def _copy_image(source: Path, images: Path, key: str) -> None:
-    """Copy one tile to query/images/<key>. A copy, no link: an edit must not reach the data set."""
-    parts = PurePosixPath(key).parts
-    if ".." in parts or os.path.isabs(key):
-        raise DataError(
-            f"tile {key}: cannot be copied, its name leads out of the folder; export without copies"
-        )
-    try:
-        with atomic_path(images.joinpath(*parts)) as temporary:
-            shutil.copyfile(source, temporary)
-    except FileNotFoundError as error:
-        raise DataError(f"{source}: no such image; check the image root") from error
+from ..core.store import read_json
+from .answers import Answer, Answers, Choice
+from .batch import DISPUTED, PENDING, Request
+from .coco_return import read_coco
+from .returned import ACCEPT, few
 
 
 @dataclass(frozen=True)
@@ -181,36 +26,75 @@ class ImportReport:
 
     file: str
     round: str | int
+    annotator: str
     labelled: tuple[str, ...]
     reviewed_empty: tuple[str, ...]
     rejected: tuple[str, ...]
-    pending_keys: tuple[str, ...]  # still awaited after this import
-    changed: tuple[str, ...]  # had another answer before
+    pending_keys: tuple[str, ...]  # without any answer after this import
+    changed: tuple[str, ...]  # had another answer of the same annotator before
+    agreed: tuple[str, ...] = ()  # now have answers of several annotators that agree
+    disputes: Mapping[str, str] = field(default_factory=dict)  # open tiles: who disagrees on what
+    chosen: tuple[str, ...] = ()  # disputes that this import settled
     boxes: Mapping[str, int] = field(default_factory=dict)  # imported boxes of each class
     notes: tuple[str, ...] = ()
     dry_run: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether every tile of the batch now has an answer."""
-        return not self.pending_keys
+        """Whether every tile of the batch now has an answer that counts."""
+        return not self.pending_keys and not self.disputes
 
     def __str__(self) -> str:
         verb = "would import" if self.dry_run else "imported"
         lines = [
             f"{self.file}: {verb} {len(self.labelled)} labelled, {len(self.reviewed_empty)} empty and "
-            f"{len(self.rejected)} rejected tiles into round {self.round}"
+            f"{len(self.rejected)} rejected tiles of {self.annotator} into round {self.round}"
         ]
         if self.boxes:
             lines.append("  boxes: " + ", ".join(f"{name} {count}" for name, count in self.boxes.items()))
         if self.changed:
-            lines.append(f"  {len(self.changed)} of them had another answer before: {_few(self.changed)}")
+            lines.append(
+                f"  {len(self.changed)} of them had another answer of {self.annotator} before, which stays in the "
+                f"record: {few(self.changed)}; if two people labelled them, import each with --annotator NAME"
+            )
+        if self.agreed:
+            lines.append(
+                f"  {len(self.agreed)} tiles have answers of several people that agree: the first counts"
+            )
+        if self.chosen:
+            lines.append(f"  {len(self.chosen)} tiles in dispute were settled: {few(self.chosen)}")
         lines += [f"  note: {note}" for note in self.notes[:10]]
         if len(self.notes) > 10:
             lines.append(f"  and {len(self.notes) - 10} more notes of this kind")
-        waiting = f"{len(self.pending_keys)} tiles are still awaited: {_few(self.pending_keys)}"
-        lines.append("  all tiles of the batch are in" if self.complete else f"  {waiting}")
+        if self.pending_keys:
+            lines.append(f"  {len(self.pending_keys)} tiles are still awaited: {few(self.pending_keys)}")
+        lines += describe_disputes(self.disputes)
+        if self.complete:
+            lines.append("  all tiles of the batch are in")
         return "\n".join(lines)
+
+
+def describe_disputes(disputes: Mapping[str, str], *, most: int = 10) -> list[str]:
+    """Lines about the tiles that annotators disagree on, and how to settle them; none without any."""
+    if not disputes:
+        return []
+    lines = [f"  {len(disputes)} tiles stay open, for annotators disagree on them:"]
+    lines += [f"    {tile}: {words}" for tile, words in list(disputes.items())[:most]]
+    if len(disputes) > most:
+        lines.append(f"    and {len(disputes) - most} more")
+    return [*lines, "  say whose answers count: `python tools/al.py prefer RUN NAME`, or NAME and some tiles"]
+
+
+def open_request(run_folder: str | Path) -> tuple[Ledger, Path, Request]:
+    """The run, the folder of its open question, and the question. Raises LedgerError if no batch is open."""
+    ledger = Ledger.open(run_folder)
+    last = ledger.last_committed
+    query = ledger.round_dir(next_round(last)) / "query"
+    request = Request.read(query)
+    if request is None:
+        done = "" if last is None else f"; round {last} is committed, and its labels never change"
+        raise LedgerError(f"{run_folder}: no batch is waiting for labels{done}. Go on with --resume")
+    return ledger, query, request
 
 
 def import_batch(
@@ -219,30 +103,26 @@ def import_batch(
     *,
     treat_missing_as: str = PENDING,
     treat_empty_as: str = PENDING,
+    opened: Collection[str] | str | None = None,
     map_class: Mapping[str, str] | None = None,
-    accept_unchanged: bool = False,
+    skip_other_tiles: bool = False,
+    accept: Collection[str] = (),
     annotator: str = "human",
+    prefer: str | None = None,
     dry_run: bool = False,
 ) -> ImportReport:
     """Take the answers in `file` (COCO) into the open batch of the run; hold the run's lock meanwhile.
 
-    Answers add up over imports; a later one corrects an earlier one until the round is committed. When all
-    tiles have one, rounds/NNN/labels.json is written and training can go on.
+    Answers add up over imports, until the round is committed: a later one corrects an earlier one of the same
+    annotator, and stands beside those of others (answers.py says which counts). When every tile has one that counts,
+    rounds/NNN/labels.json is written and training can go on.
     treat_missing_as: "pending", "empty" or "rejected", for tiles that neither this nor an earlier file names.
-    The rest: `returned.read_returned`. Raises DataError listing all problems of the file, LedgerError if no
-    batch is open; nothing is written then.
+    prefer: the annotator whose answers count wherever annotators disagree now.
+    The rest: `coco_return.read_coco`. Raises DataError listing all problems of the file, LedgerError if no
+    batch is open, ConfigError for arguments that do not go together; nothing is written then.
     """
-    if treat_missing_as not in (PENDING, "empty", REJECTED) or treat_empty_as not in (PENDING, "empty"):
-        raise ConfigError(
-            "treat_missing_as is pending, empty or rejected; treat_empty_as is pending or empty"
-        )
-    ledger = Ledger.open(run_folder)
-    last = ledger.last_committed
-    query = ledger.round_dir(next_round(last)) / "query"
-    request = Request.read(query)
-    if request is None:
-        done = "" if last is None else f"; round {last} is committed, and its labels never change"
-        raise LedgerError(f"{run_folder}: no batch is waiting for labels{done}. Go on with --resume")
+    _check_options(treat_missing_as, treat_empty_as, opened, accept, annotator)
+    ledger, query, request = open_request(run_folder)
     content = read_json(file)
     info = content.get("info") if isinstance(content, dict) else None
     origin = info.get("osal_batch") if isinstance(info, dict) else None
@@ -251,13 +131,15 @@ def import_batch(
             f"{file}: answers another batch (round {info.get('osal_round')}, of this run or another), but "
             f"this run waits for round {request.round}; import the file made from {query / 'batch.json'}"
         )
-    returned = read_returned(
+    returned = read_coco(
         content,
         request,
         pool=frozenset(ledger.header["pool"]),
         map_class=map_class,
+        skip_other_tiles=skip_other_tiles,
         treat_empty_as=treat_empty_as,
-        accept_unchanged=accept_unchanged,
+        opened=opened,
+        accept=accept,
         annotator=annotator,
     )
     if returned.problems:
@@ -270,31 +152,78 @@ def import_batch(
         )
     if not returned.answers:
         returned.notes.append('no tile is reviewed in this file: set "review" in the entries under "images"')
-    before = read_imported(query, request.batch)
+    before = Answers.read(query, request.batch)
     answers = dict(returned.answers)
     if treat_missing_as != PENDING:
         state = REVIEWED_EMPTY if treat_missing_as == "empty" else REJECTED
-        missing = request.tiles.keys() - set(returned.present) - before.keys()
+        missing = [k for k in request.tiles if k not in returned.present and not before.of(k)]
         answers.update((key, TileLabels(state, annotator=annotator)) for key in missing)
-    after = {**before, **answers}
     ordered = [key for key in request.tiles if key in answers]
+    after = before.and_then(Answer(key, answers[key], Path(file).name) for key in ordered)
+    choices = [] if prefer is None else _choices(after, request, prefer)
+    after = after.and_then(choices)
     counts = {n: sum(t.classes.count(n) for t in answers.values()) for n in request.classes}
+    states = {key: after.state(key) for key in request.tiles}
     report = ImportReport(
         file=str(file),
         round=request.round,
+        annotator=annotator,
         labelled=tuple(key for key in ordered if answers[key].state == LABELLED),
         reviewed_empty=tuple(key for key in ordered if answers[key].state == REVIEWED_EMPTY),
         rejected=tuple(key for key in ordered if answers[key].state == REJECTED),
-        pending_keys=tuple(key for key in request.tiles if key not in after),
-        changed=tuple(key for key in ordered if key in before and before[key] != answers[key]),
+        pending_keys=tuple(key for key in request.tiles if states[key] == PENDING),
+        changed=tuple(k for k in ordered if before.of(k).get(annotator) not in (None, answers[k])),
+        agreed=tuple(k for k in ordered if len(after.of(k)) > 1 and after.agreed(k)),
+        disputes={key: after.dispute(key) for key in request.tiles if states[key] == DISPUTED},
+        chosen=tuple(choice.tile for choice in choices),
         boxes={name: count for name, count in counts.items() if count},
         notes=tuple(returned.notes),
         dry_run=dry_run,
     )
     if not dry_run:
-        write_imported(query, request, after)
+        after.write(query, request)
     return report
 
 
-def _few(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+def prefer_annotator(run_folder: str | Path, annotator: str, tiles: Sequence[str] = ()) -> list[str]:
+    """From now on `annotator`'s answer counts for `tiles`, or for all that are in dispute; returns these keys.
+
+    Hold the run's lock. Raises LedgerError if no batch is open; DataError for a tile without an answer of hers, and
+    nothing is written then.
+    """
+    _, query, request = open_request(run_folder)
+    answers = Answers.read(query, request.batch)
+    for tile in tiles:
+        if annotator not in answers.of(tile):
+            known = ", ".join(answers.of(tile)) or "nobody"
+            where = "has no answer of" if tile in request.tiles else "is not of the open batch; no answer of"
+            raise DataError(f"tile {tile} {where} {annotator}; answered by: {known}")
+    choices = [Choice(t, annotator) for t in tiles] if tiles else _choices(answers, request, annotator)
+    answers.and_then(choices).write(query, request)
+    return [choice.tile for choice in choices]
+
+
+def _choices(answers: Answers, request: Request, annotator: str) -> list[Choice]:
+    """The decisions for `annotator` in all disputes that she takes part in."""
+    known = sorted({name for key in request.tiles for name in answers.of(key)})
+    if annotator not in known:
+        raise ConfigError(
+            f"there is no answer of {annotator!r} in this batch; annotators so far: {', '.join(known) or 'none'}"
+        )
+    keys = (k for k in request.tiles if answers.disputed(k) and annotator in answers.of(k))
+    return [Choice(key, annotator) for key in keys]
+
+
+def _check_options(treat_missing_as, treat_empty_as, opened, accept, annotator) -> None:
+    if treat_missing_as not in (PENDING, "empty", REJECTED) or treat_empty_as not in (PENDING, "empty"):
+        raise ConfigError(
+            "treat_missing_as is pending, empty or rejected; treat_empty_as is pending or empty"
+        )
+    if strange := sorted(set(accept) - ACCEPT.keys()):
+        raise ConfigError(f"accept: {strange[0]!r} is none of {', '.join(ACCEPT)}")
+    if opened is not None and treat_empty_as == PENDING and "unchanged" not in accept:
+        raise ConfigError(
+            "--opened goes with --treat-empty-as empty or --accept-unchanged; add what is meant"
+        )
+    if not annotator.strip():
+        raise ConfigError("the annotator needs a name, e.g. --annotator anna")

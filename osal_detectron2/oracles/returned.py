@@ -1,22 +1,40 @@
-"""Reading what people send back: one COCO file against the exact batch, nothing guessed.
+"""From what people did to each tile of a file to answers: which tiles count as reviewed, and what must be asked.
 
-A tile counts as reviewed when its image entry says so ("review": "done", "empty" or "rejected"), or when the
-file comes from a tool that drops that entry. Our own pre-annotations sent back untouched are no review.
+A tile counts as reviewed when its "review" says so ("done", "empty" or "rejected"), or when the file comes from a tool
+that drops that entry. Our own pre-annotations sent back untouched are no review. What may be damage that nobody meant
+(DOUBTS) is refused until the person who imports says what it is.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from ..core.boxes import pairwise_iou_xywh
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
 from .batch import PENDING, Request, RequestedTile
 
-_IDS = (int, float, str)
 REVIEWS = (PENDING, "done", "empty", REJECTED)
+SAME_NUCLEUS_IOU = 0.9
+
+# What an importer may say of a file; each is a word of `accept`, and a flag --accept-WORD.
+ACCEPT = {
+    "unchanged": 'tiles whose boxes are exactly the pre-annotations were reviewed, though "review" is lost',
+    "thinned": "tiles of whose pre-annotations some were deleted, and nothing else was done, were reviewed",
+    "duplicates": "keep one of two boxes of one class on the same nucleus (IoU .9 or more)",
+    "two-classes": "keep both of two boxes of two classes on the same nucleus (IoU .9 or more)",
+    "names": "images with another suffix, or more around their name, are the tiles that they look like",
+}
+
+Box = tuple[str, float, float, float, float]  # class name, x, y, w, h in pixels
+
+
+@dataclass(frozen=True)
+class ReturnedTile:
+    """What a file says of one tile. review: None where the file has lost it."""
+
+    boxes: list[Box]
+    review: object = None
 
 
 @dataclass
@@ -30,179 +48,104 @@ class Returned:
     notes: list[str] = field(default_factory=list)
 
 
-def read_returned(
-    content: object,
+def answer(
+    tiles: Mapping[str, ReturnedTile],
     request: Request,
     *,
-    pool: frozenset[str] = frozenset(),
-    map_class: Mapping[str, str] | None = None,
-    treat_empty_as: str = PENDING,
-    accept_unchanged: bool = False,
-    annotator: str = "human",
-) -> Returned:
-    """Check parsed COCO JSON against `request`.
+    treat_empty_as: str,
+    opened: Collection[str] | str | None,
+    accept: Collection[str],
+    annotator: str,
+    result: Returned,
+) -> None:
+    """Fill in `answers` of `result` from the tiles of a file, and what stands against them.
 
-    pool: all image keys of the run; such a name means that tile and no other. map_class: {name in the file:
-    name in the batch}. treat_empty_as: "pending" or "empty", for tiles without annotations in a file without
-    "review". accept_unchanged: tiles equal to their pre-annotations in such a file were reviewed.
+    treat_empty_as: "pending" or "empty", for tiles without boxes in a file without "review"; "empty" needs `opened`,
+    the keys of the tiles that somebody opened, or "all". accept: words of ACCEPT.
     """
-    result = Returned()
-    lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
-        result.problems.append("is not COCO JSON: it needs the lists images, annotations and categories")
-        return result
-    if not all(isinstance(entry, dict) for name in lists for entry in content[name]):
-        result.problems.append("images, annotations and categories must hold objects")
-        return result
-
-    if not all(isinstance(image.get("id"), _IDS) for image in content["images"] + content["categories"]):
-        result.problems.append("images and categories must each have an id, a number or text")
-        return result
-    for annotation in content["annotations"]:
-        if not all(isinstance(annotation.get(name), _IDS) for name in ("image_id", "category_id")):
-            result.problems.append(f"annotation {annotation.get('id')!r}: needs image_id and category_id")
-    if result.problems:
-        return result
-    images = _match_images(content["images"], request, pool, result)
-    names = _match_classes(content, request, map_class or {}, result)
-    boxes: dict[str, list] = {key: [] for key in images}
-    keys = {image["id"]: key for key, image in images.items()}
-    known_ids = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        label = f"annotation {annotation.get('id')!r}"
-        if annotation["image_id"] not in known_ids:
-            result.problems.append(f"{label}: image_id {annotation['image_id']!r} is not among the images")
-        elif (key := keys.get(annotation["image_id"])) is not None:
-            box = _read_box(annotation, request.tiles[key], f"{label} (tile {key})", result)
-            name = names.get(annotation["category_id"])
-            if box is not None and name is not None:
-                boxes[key].append((name, *box))
-
-    reviews = {key: image.get("review") for key, image in images.items()}
-    foreign = all(review is None for review in reviews.values())
-    for key in (key for key in request.tiles if key in images):
-        if foreign:
-            state = _foreign_state(
-                key, boxes[key], request.tiles[key], treat_empty_as, accept_unchanged, result
-            )
-        else:
-            state = _review_state(key, reviews[key], boxes[key], request.tiles[key], result)
-        if state is not None:
-            kept = boxes[key] if state == LABELLED else []
-            result.answers[key] = TileLabels(state, [b[1:] for b in kept], [b[0] for b in kept], annotator)
-    result.present = list(images)
-    return result
-
-
-def _match_images(
-    entries: list[dict], request: Request, pool: frozenset[str], result: Returned
-) -> dict[str, dict]:
-    """Image entries by key of the batch, matched exactly, or by the last path parts if that is unique."""
-    matched: dict[str, dict] = {}
-    ids, foreign, loose = set(), [], 0
-    for entry in entries:
-        name = entry.get("file_name")
-        if not isinstance(name, str):
-            result.problems.append(f"image {entry['id']!r}: needs a file_name")
-            continue
-        if entry["id"] in ids:
-            result.problems.append(f"image id {entry['id']!r} occurs twice")
-        ids.add(entry["id"])
-        key = name if name in request.tiles else None
-        if key is None and name not in pool:
-            candidates = [key for key in request.tiles if _same_tail(name, key)]
-            if len(candidates) > 1:
-                result.problems.append(
-                    f"image {name}: may be {' or '.join(candidates[:3])}; write the full file_name"
-                )
-                continue
-            key, loose = (candidates[0], loose + 1) if candidates else (None, loose)
-        if key is None:
-            foreign.append(name)
-            continue
-        if key in matched:
-            result.problems.append(f"image {name}: tile {key} occurs twice")
-            continue
-        tile = request.tiles[key]
-        size = (entry.get("width", tile.width), entry.get("height", tile.height))
-        if size != (tile.width, tile.height):
-            result.problems.append(
-                f"image {name}: is {size[0]} x {size[1]} pixels, the tile is {tile.width} x {tile.height}; "
-                "annotate the original, not a resized copy"
-            )
-        matched[key] = entry
-    if foreign:
-        listed = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        result.problems.append(f"{len(foreign)} images are not of this batch: {listed}; remove them")
-    if loose:
-        result.notes.append(f"{loose} images were matched by the last parts of their path only")
-    return matched
-
-
-def _same_tail(name: str, key: str) -> bool:
-    """Whether the path parts of one end with all path parts of the other: "t1.png" and "slide/t1.png"."""
-    a, b = (re.split(r"[\\/]+", text) for text in (name, key))
-    shorter = min(len(a), len(b))
-    return a[-shorter:] == b[-shorter:]
-
-
-def _match_classes(
-    content: dict, request: Request, map_class: Mapping[str, str], result: Returned
-) -> dict[object, str | None]:
-    """Class name of the batch by category id of the file. Only classes that are used must be known."""
-    names = {}
-    for category in content["categories"]:
-        if category["id"] in names and names[category["id"]] != category.get("name"):
-            result.problems.append(f"category id {category['id']!r} occurs twice")
-        names[category["id"]] = str(category.get("name"))
-    used = [annotation["category_id"] for annotation in content["annotations"]]
-    for new in sorted(set(map_class.values()) - set(request.classes)):
+    if strange := sorted(set(() if opened in (None, "all") else opened) - request.tiles.keys()):
         result.problems.append(
-            f"--map-class to {new!r}: this run has the classes {', '.join(request.classes)}"
+            f"--opened names {few(strange)}: not of this batch; write the file_name of batch.json"
         )
-    for old in sorted(set(map_class) - set(names.values())):
-        result.notes.append(f"--map-class from {old!r}: no such class in the file")
-    matched: dict[object, str | None] = {}
-    for identity in sorted(set(used), key=repr):
-        if identity not in names:
-            result.problems.append(
-                f"category_id {identity!r} ({used.count(identity)} annotations) has no category"
-            )
+    foreign = all(tile.review is None for tile in tiles.values())
+    thinned, unopened, twice, two = {}, [], {}, {}
+    for key in (key for key in request.tiles if key in tiles):
+        boxes, asked = tiles[key].boxes, request.tiles[key]
+        was_opened = opened == "all" or (opened is not None and key in opened)
+        if not foreign:
+            state = _review_state(key, tiles[key].review, boxes, asked, result)
+        elif not boxes:
+            state = REVIEWED_EMPTY if treat_empty_as == "empty" and was_opened else None
+            if treat_empty_as == "empty" and opened is None:
+                unopened.append(key)
+        else:
+            state = _foreign_state(key, boxes, asked, accept, opened is None or was_opened, result)
+            if state == LABELLED and "thinned" not in accept and _thinned(boxes, asked):
+                thinned[key] = f"{len(boxes)} of {len(asked.prelabels)} left"
+        if state is None:
             continue
-        name = map_class.get(names[identity], names[identity])
-        matched[identity] = name if name in request.classes else None
-        if matched[identity] is None and name not in map_class.values():
-            folded = {known.casefold(): known for known in request.classes}
-            near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
-            hint = folded[near[0]] if near else request.classes[0]
-            result.problems.append(
-                f"class {name!r} ({used.count(identity)} annotations) is not of this run "
-                f"({', '.join(request.classes)}); rename it, or say --map-class '{name}={hint}'"
-            )
-    return matched
+        kept = list(boxes) if state == LABELLED else []
+        duplicates, doubles = _same_nucleus(kept)
+        if duplicates:
+            twice[key] = str(len(duplicates))
+        if doubles:
+            two[key] = " and ".join(sorted({f"{a}/{b}" for a, b in doubles}))
+        if "duplicates" in accept:
+            kept = [box for index, box in enumerate(kept) if index not in duplicates]
+        result.answers[key] = TileLabels(state, [b[1:] for b in kept], [b[0] for b in kept], annotator)
+    _ask(result, accept, thinned=thinned, unopened=unopened, twice=twice, two=two)
 
 
-def _read_box(annotation: dict, tile: RequestedTile, label: str, result: Returned) -> tuple | None:
-    """(x, y, w, h) clipped to the tile, or None with a problem."""
-    box = annotation.get("bbox")
-    numbers = isinstance(box, list) and len(box) == 4
-    if not numbers or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in box):
-        result.problems.append(f"{label}: bbox is {box!r}, not [x, y, width, height]")
-    elif not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
-        result.problems.append(f"{label}: bbox is {box!r}; width and height must be above 0")
-    elif annotation.get("iscrowd"):
-        result.problems.append(f"{label}: marks a crowd; draw one box for each nucleus")
-    else:
-        x, y, w, h = map(float, box)
-        left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, tile.width), min(y + h, tile.height)
-        if right > left and bottom > top:
-            if left > x or top > y or right < x + w or bottom < y + h:
-                if max(left - x, top - y, x + w - right, y + h - bottom) > 1:
-                    result.notes.append(f"{label}: bbox {box!r} was cut at the border of the tile")
-                return left, top, right - left, bottom - top
-            return x, y, w, h
-        result.problems.append(f"{label}: bbox {box!r} is outside the tile ({tile.width} x {tile.height})")
-    return None
+def _ask(result: Returned, accept: Collection[str], *, thinned, unopened, twice, two) -> None:
+    """Put the doubts as problems, or as notes where the importer has said what they are."""
+    if unopened:
+        result.problems.append(
+            f'{len(unopened)} tiles have no box and would become labels that say "no nucleus here": {few(unopened)}; '
+            "tools export tasks that nobody opened just so. Say which were opened: --opened FILE (a text file, one "
+            "file_name a line), or --opened all"
+        )
+    if thinned:
+        result.problems.append(
+            f"{len(thinned)} tiles are their pre-annotations with some deleted, and nothing was added, moved or "
+            f"renamed: {_listed(thinned)}; set review to done, or say --accept-thinned if somebody went through them"
+        )
+    boxes = sum(map(int, twice.values()))
+    if twice and "duplicates" in accept:
+        result.notes.append(f"{boxes} boxes that were there twice were left out: {_listed(twice)}")
+    elif twice:
+        result.problems.append(
+            f"{boxes} boxes are there twice (one class, IoU .9 or more) in {len(twice)} tiles: {_listed(twice)}; "
+            "delete them, or say --accept-duplicates to keep one of each"
+        )
+    if two and "two-classes" in accept:
+        result.notes.append(f"nuclei with boxes of two classes were kept so: {_listed(two)}")
+    elif two:
+        result.problems.append(
+            f"nuclei in {len(two)} tiles have boxes of two classes (IoU .9 or more): {_listed(two)}; delete the wrong "
+            "ones, or say --accept-two-classes if both are right"
+        )
+
+
+def _listed(tiles: Mapping[str, str]) -> str:
+    return few([f"{key} ({what})" for key, what in tiles.items()])
+
+
+def few(words: Collection[str]) -> str:
+    """The first five, and that there are more."""
+    listed = list(words)
+    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+
+
+def _same_nucleus(boxes: list[Box]) -> tuple[set[int], list[tuple[str, str]]]:
+    """Of boxes with IoU .9 or more: rows that repeat an earlier box of their class; (class, class) of the others."""
+    iou = pairwise_iou_xywh([b[1:] for b in boxes], [b[1:] for b in boxes])
+    duplicates, doubles = set(), []
+    for i, j in zip(*(iou >= SAME_NUCLEUS_IOU).nonzero()):
+        if i < j and boxes[i][0] == boxes[j][0]:
+            duplicates.add(int(j))
+        elif i < j:
+            doubles.append((boxes[i][0], boxes[j][0]))
+    return duplicates, doubles
 
 
 def _review_state(key: str, review: object, boxes: list, tile: RequestedTile, result: Returned) -> str | None:
@@ -229,25 +172,31 @@ def _review_state(key: str, review: object, boxes: list, tile: RequestedTile, re
 
 
 def _foreign_state(
-    key: str, boxes: list, tile: RequestedTile, treat_empty_as: str, accept_unchanged: bool, result: Returned
+    key: str, boxes: list[Box], tile: RequestedTile, accept: Collection[str], opened: bool, result: Returned
 ) -> str | None:
-    """The state of a tile from another tool's file, which has no "review"; None: still pending."""
-    if not boxes:
-        return REVIEWED_EMPTY if treat_empty_as == "empty" else None
-    if _unchanged(boxes, tile) and not accept_unchanged:
-        result.notes.append(
-            f"tile {key}: equals its pre-annotations and stays pending; "
-            "if it was reviewed, say --accept-unchanged"
-        )
-        return None
-    return LABELLED
+    """The state of a tile with boxes from another tool's file, which has no "review"; None: still pending."""
+    if not _unchanged(boxes, tile) or ("unchanged" in accept and opened):
+        return LABELLED
+    result.notes.append(
+        f"tile {key}: equals its pre-annotations and stays pending; "
+        "if it was reviewed, say --accept-unchanged"
+    )
+    return None
 
 
-def _unchanged(boxes: list, tile: RequestedTile, tolerance: float = 0.06) -> bool:
-    """Whether the boxes are the pre-annotations again, up to a tool's rounding (pixels)."""
+def _unchanged(boxes: list[Box], tile: RequestedTile) -> bool:
+    """Whether the boxes are the pre-annotations again."""
+    return len(boxes) == len(tile.prelabels) and _from_draft(boxes, tile)
+
+
+def _thinned(boxes: list[Box], tile: RequestedTile) -> bool:
+    """Whether the boxes are the pre-annotations without some of them."""
+    return len(boxes) < len(tile.prelabels) and _from_draft(boxes, tile)
+
+
+def _from_draft(boxes: list[Box], tile: RequestedTile, tolerance: float = 0.06) -> bool:
+    """Whether each box is a pre-annotation of its own, up to a tool's rounding (pixels)."""
     left = list(tile.prelabels)
-    if len(left) != len(boxes):
-        return False
     for name, *box in boxes:
         same = (p for p in left if p[0] == name and all(abs(a - b) <= tolerance for a, b in zip(box, p[1:])))
         match = next(same, None)

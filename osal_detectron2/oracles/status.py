@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..core.ledger import Ledger
 from ..core.rounds import INIT, next_round
-from .batch import batch_status
+from .exchange import describe_disputes
+from .progress import batch_status
 
 
 def run_status(folder: str | Path) -> str:
@@ -36,7 +37,10 @@ def run_status(folder: str | Path) -> str:
         lines.append(f"awaited   training: all labels of round {batch.round} are in")
     else:
         counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
-        lines.append(f"awaited   labels for round {batch.round}: {counts} (whole batch: {batch.hours:.1f} h)")
+        lines.append(f"awaited   labels for round {batch.round}: {counts}")
+        if batch.pending_keys:
+            lines.append(f"left      {batch.left}")
+        lines += describe_disputes(batch.disputes)
         lines.append(f"          read {batch.query / 'README.txt'}")
     return "\n".join(
         [*lines, *_next_command(ledger.folder, finished, batch, lazy="train.amp.enabled" in header["config"])]
@@ -57,7 +61,10 @@ def _next_command(folder: Path, finished: bool, batch, *, lazy: bool) -> list[st
     if finished:
         return [f"next      python tools/al.py verify {run}"]
     if batch is not None and not batch.complete:
-        return [f"next      python tools/al.py import {run} YOUR_FILE"]
+        command = "import" if batch.pending_keys else "prefer"
+        return [
+            f"next      python tools/al.py {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"
+        ]
     config = shlex.quote(str(folder / "config.yaml")) if (folder / "config.yaml").is_file() else "YOUR_CONFIG"
     tool, where = ("lazy_train_al", f"train.output_dir={run}") if lazy else ("train_al", f"OUTPUT_DIR {run}")
     return [f"next      python tools/{tool}.py --config-file {config} --resume {where}"]

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..core.boxes import pairwise_iou
+
+__all__ = ["acquisition_set", "best_match", "pairwise_iou"]
+
 
 def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> dict[str, np.ndarray]:
     """The detections at or above `score_thresh` (methods section 1.2); columns not of their length, as "reference",
@@ -13,16 +17,6 @@ def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float
         name: np.asarray(values) if name == "reference" else np.asarray(values)[kept]
         for name, values in detections.items()
     }
-
-
-def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU (R, B) of boxes (R, 4) and (B, 4) xyxy, without the "+1" of older codes; 0 between empty boxes."""
-    first, second = np.asarray(first, dtype=np.float64)[:, None], np.asarray(second, dtype=np.float64)[None]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    common = sides.clip(min=0).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).clip(min=0).prod(axis=-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
 def best_match(reference: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,19 @@ def test_tiles_of_the_start_and_of_the_pool(scored):
     assert "pcss not computed" in rest and rest.endswith("not selected so far")
 
 
+def test_a_beginning_or_a_part_that_one_tile_has_is_enough(scored):
+    """POOL is slide0/tile00.png, slide1/tile01.png, slide2/tile02.png, slide0/tile03.png, ..."""
+    folder = scored.ledger.folder
+    with pytest.raises(
+        LedgerError, match=f"3 tiles have slide1/tile0 in their name: .*{POOL[4]}.*write more"
+    ):
+        explain(folder, "slide1/tile0")
+    assert explain(folder, "slide1/tile04") == explain(folder, POOL[4])
+    assert explain(folder, "tile04") == explain(folder, "04") == explain(folder, POOL[4])
+    with pytest.raises(LedgerError, match="12 tiles have slide in their name: .*, ...; write"):
+        explain(folder, "slide")
+
+
 def test_a_misspelt_tile_and_a_damaged_score_file(scored):
     with pytest.raises(LedgerError, match=f"do you mean.*{POOL[4]}"):
         explain(scored.ledger.folder, POOL[4].replace(".png", ".jpg"))

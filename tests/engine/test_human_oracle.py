@@ -3,11 +3,16 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from miniature import ROOT, command, train
 
+from osal_detectron2.core.boxes import pairwise_iou_xywh
 from osal_detectron2.core.verify import verify
+from osal_detectron2.engine.people import pre_annotations, unknown_class
+from osal_detectron2.strategies import Pass
 
 
 def al(*words):
@@ -52,9 +57,22 @@ def truth(tiles):
     return {r["image_key"]: [(a["bbox"], a["category_name"]) for a in r["annotations"]] for r in records}
 
 
+def check_drafts(batch):
+    """One box a nucleus over both detectors, with its score; unknown nuclei among them."""
+    names = {c["id"]: c["name"] for c in batch["categories"]}
+    assert all("score" in a for a in batch["annotations"])
+    drawn = {names[a["category_id"]] for a in batch["annotations"]}
+    assert drawn <= {"tumor", "lymphocyte", "stromal", "unknown"}, "names only what it can"
+    for image in batch["images"]:
+        boxes = [a["bbox"] for a in batch["annotations"] if a["image_id"] == image["id"]]
+        iou = pairwise_iou_xywh(boxes, boxes)
+        assert (iou[~np.eye(len(boxes), dtype=bool)] < 0.52).all()  # the file has two decimals
+
+
 def test_a_run_labelled_by_people_ends_as_a_simulated_one(tiny_config, reference, truth, tmp_path):
     folder = tmp_path / "run"
-    options = ("OUTPUT_DIR", folder, "OSAL.ORACLE.NAME", "human")
+    options = ("OUTPUT_DIR", folder, "OSAL.ORACLE.NAME", "human", "OSAL.ORACLE.DRAFT_SCORE", 0.0)
+    options += ("OSAL.ORACLE.COPY_IMAGES", True)
     for name in ("init", "000", "001"):
         assert train(tiny_config, *options, flags=("--resume",)) == 0
         assert not (folder / "rounds" / name / "commit.json").exists(), (
@@ -63,14 +81,14 @@ def test_a_run_labelled_by_people_ends_as_a_simulated_one(tiny_config, reference
         assert "import" in al("status", folder).stdout
         batch = folder / "rounds" / name / "query" / "batch.json"
         if name != "init":
-            assert any(a.get("score") for a in json.loads(batch.read_text())["annotations"]), (
-                "pre-annotated, with scores"
-            )
+            check_drafts(json.loads(batch.read_text()))
+        assert len(list((batch.parent / "images").iterdir())) == 4
         partly = al("import", folder, label(batch, truth, leave=1))
         assert partly.returncode == 0, partly.stderr
         # A tile is still pending: starting again asks for it and trains nothing.
+        asked = batch.read_bytes()
         assert train(tiny_config, *options, flags=("--resume",)) == 0
-        assert not (folder / "rounds" / name / "commit.json").exists()
+        assert batch.read_bytes() == asked and not (folder / "rounds" / name / "commit.json").exists()
         assert al("import", folder, label(batch, truth)).returncode == 0
     assert train(tiny_config, *options, flags=("--resume",)) == 0
     assert verify(folder) == []
@@ -96,3 +114,57 @@ def test_a_wrong_file_is_refused_whole(tiny_config, truth, tmp_path):
     assert not (folder / "rounds/init/labels.json").exists()
     assert al("import", folder, returned, "--map-class", "Tumour=tumor").returncode == 0
     assert (folder / "rounds/init/labels.json").exists()
+
+
+class Played:
+    """A scorer with made-up detections, for one tile: (box xyxy, class, score) of each detector."""
+
+    def __init__(self, target, auxiliary=None, *, auxiliary_classes=2):
+        self.tables = {"target": target, "auxiliary": auxiliary}
+        self.model = SimpleNamespace(target=None)
+        if auxiliary is not None:
+            self.model.auxiliary = SimpleNamespace(roi_heads=SimpleNamespace(num_classes=auxiliary_classes))
+
+    def run(self, request: Pass):
+        rows = self.tables[request.detector]
+        columns = zip(*rows) if rows else ((), (), ())
+        return {"a": dict(zip(("boxes", "classes", "scores"), map(np.array, columns)))}
+
+
+def drafts(scorer, **options):
+    known = {"known_classes": ["tumor", "lymphocyte"], "unknown_class": "unknown", "score_thresh": 0.3}
+    row = pre_annotations(scorer, ["a"], **{**known, **options})["a"]
+    return [
+        (name, box, round(score, 2)) for name, box, score in zip(row["classes"], row["boxes"], row["scores"])
+    ]
+
+
+def test_drafts_are_one_box_a_nucleus_from_the_score_on():
+    target = [
+        ([0, 0, 10, 10], 0, 0.8),
+        ([1, 0, 11, 10], 1, 0.9),  # the same nucleus, more likely a lymphocyte
+        ([30, 0, 40, 10], 0, 0.29),  # too unsure
+        ([60, 0, 70, 10], 0, 0.3),
+    ]
+    assert drafts(Played(target)) == [("lymphocyte", [1, 0, 10, 10], 0.9), ("tumor", [60, 0, 10, 10], 0.3)]
+    assert len(drafts(Played(target), score_thresh=0.0)) == 3 and drafts(Played([])) == []
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_auxiliary_adds_unknown_nuclei_where_the_target_has_none(classes):
+    target = [([0, 0, 10, 10], 0, 0.4)]
+    auxiliary = [
+        ([1, 0, 11, 10], classes - 1, 0.99),  # the target's nucleus: the target's word counts
+        ([30, 0, 40, 10], classes - 1, 0.7),
+        ([32, 0, 42, 10], classes - 1, 0.6),
+        ([60, 0, 70, 10], 0, 0.9),  # known, but not which: no draft
+        ([90, 0, 95, 10], classes - 1, 0.2),
+    ]
+    found = drafts(Played(target, auxiliary, auxiliary_classes=classes), unknown_class="debris")
+    assert found == [("tumor", [0, 0, 10, 10], 0.4), ("debris", [30, 0, 10, 10], 0.7)]
+
+
+def test_what_an_unknown_nucleus_is_called():
+    assert unknown_class(["tumor"], ["tumor", "debris"]) == "debris"
+    assert unknown_class(["tumor"], ["tumor", "debris", "mast"]) == "unknown"
+    assert unknown_class(["tumor"], ["tumor"]) == "unknown"

@@ -8,7 +8,8 @@ from waiting_run import BATCH, CLASSES, POOL, batch, export, files, foreign, put
 from osal_detectron2.core.errors import DataError, LedgerError
 from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.ledger import Ledger
-from osal_detectron2.oracles.exchange import batch_status, import_batch
+from osal_detectron2.oracles.exchange import import_batch
+from osal_detectron2.oracles.progress import batch_status
 
 
 def test_a_batch_sent_back_unchanged_is_no_review(run, tmp_path):
@@ -22,7 +23,7 @@ def test_a_batch_sent_back_unchanged_is_no_review(run, tmp_path):
         ]  # through another tool, still untouched: the drafts are the model's, not a person's
     report = import_batch(run, put(tmp_path, content))
     assert report.labelled == () and "--accept-unchanged" in str(report)
-    report = import_batch(run, put(tmp_path, content), accept_unchanged=True)
+    report = import_batch(run, put(tmp_path, content), accept=["unchanged"])
     assert set(report.labelled) == set(BATCH[:2]) and report.pending_keys == (BATCH[2],)
 
 
@@ -70,9 +71,9 @@ def test_a_dry_run_reports_the_same_and_writes_nothing(run, tmp_path):
 
 
 def test_a_file_of_another_tool(run, tmp_path):
-    report = import_batch(run, put(tmp_path, foreign(run)), accept_unchanged=True)
+    report = import_batch(run, put(tmp_path, foreign(run)), accept=["unchanged"])
     assert set(report.labelled) == set(BATCH[:2]) and report.pending_keys == (BATCH[2],)
-    report = import_batch(run, put(tmp_path, foreign(run)), treat_empty_as="empty")
+    report = import_batch(run, put(tmp_path, foreign(run)), treat_empty_as="empty", opened="all")
     assert report.labelled == (BATCH[0],) and report.reviewed_empty == (BATCH[2],) and report.complete
     tiles = LabelFile.read(run / "rounds/000/labels.json").tiles
     assert tiles[BATCH[0]].boxes[0] == (13.0, 10.0, 20.0, 20.0)
@@ -149,7 +150,7 @@ def test_small_overhang_is_cut_and_a_large_one_is_said(run, tmp_path):
     report = import_batch(run, put(tmp_path, content))
     assert len(report.notes) == 1 and "annotation 2" in report.notes[0]
     imported = json.loads((run / "rounds/000/query/imported.json").read_text())
-    assert imported["tiles"][BATCH[0]]["boxes"] == [[0, 0, 9.5, 10], [95, 95, 5, 2]]
+    assert imported["events"][0]["boxes"] == [[0, 0, 9.5, 10], [95, 95, 5, 2]]
 
 
 def _edit(part, index, **values):
@@ -175,6 +176,8 @@ def _edit(part, index, **values):
         (_edit("annotations", 2, bbox=None), "annotation 3"),
         (_edit("annotations", 2, bbox=[200, 0, 5, 5]), "outside the tile"),
         (_edit("annotations", 2, iscrowd=1), "crowd"),
+        (_edit("annotations", 2, bbox=None, segmentation={"counts": "a", "size": [9, 9]}), "mask (RLE)"),
+        (_edit("annotations", 2, bbox=[], segmentation=[[1, 2, "3"]]), "no list of polygons"),
         (_edit("annotations", 2, image_id=77), "image_id 77"),
         (_edit("annotations", 2, image_id=[1]), "annotation 3"),
         (_edit("annotations", 2, category_id=77), "category_id 77"),
@@ -194,6 +197,14 @@ def test_every_fault_is_refused_and_nothing_is_written(run, tmp_path, edit, word
         import_batch(run, path)
     assert str(path) in str(error.value) and words in str(error.value)
     assert files(run) == before
+
+
+def test_a_polygon_without_a_box_has_the_box_around_it(run, tmp_path):
+    content = reviewed(run, tile0="done")
+    content["annotations"][0].update(bbox=None, segmentation=[[4, 5, 10, 5, 7, 9.5], [8, 9, 12, 9, 12, 10]])
+    import_batch(run, put(tmp_path, content))
+    imported = json.loads((run / "rounds/000/query/imported.json").read_text())
+    assert imported["events"][0]["boxes"][0] == [4, 5, 8, 5]
 
 
 def test_all_faults_are_listed_at_once(run, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 
 from osal_detectron2.core.ledger import SELECTION_SCHEMA
 from osal_detectron2.core.store import write_json
-from osal_detectron2.oracles.exchange import export_batch
+from osal_detectron2.oracles.export import export_batch
 
 POOL = [f"slide{i // 3}/tile{i}.png" for i in range(9)]
 BATCH = [POOL[4], POOL[2], POOL[7]]  # in the suggested order
@@ -28,6 +28,7 @@ def export(folder, images, keys=BATCH, round=0, **options):
         "images": images,
         "classes": CLASSES,
         "predictions": predictions,
+        "nuclei": {BATCH[0]: 4.0, BATCH[1]: 6.0, BATCH[2]: 2.0},
         "tile_scores": {BATCH[0]: {"pcss": 2.0, "utss": float("nan")}},
         "reasons": {BATCH[0]: "2 known nuclei"},
         "seconds_per_nucleus": 3.0,

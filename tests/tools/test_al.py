@@ -13,7 +13,7 @@ from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.ledger import SELECTION_SCHEMA, Ledger
 from osal_detectron2.core.lock import RunLock
 from osal_detectron2.core.store import write_json, write_npz
-from osal_detectron2.oracles.exchange import export_batch
+from osal_detectron2.oracles.export import export_batch
 
 ROOT = Path(__file__).parents[2]
 POOL = [f"tile{i}.png" for i in range(5)]
@@ -56,6 +56,20 @@ def al(*arguments):
 
 
 @pytest.fixture
+def al_here(monkeypatch, capsys):
+    """`al` in this process, which is faster."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import al as tool
+
+    def call(*arguments):
+        code = tool.main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "run 1"
     ledger = Ledger.create(
@@ -79,6 +93,7 @@ def run(tmp_path):
         images=records,
         classes=["tumor", "other"],
         predictions={},
+        nuclei={},
         tile_scores={},
         reasons={},
         seconds_per_nucleus=3,
@@ -108,7 +123,10 @@ def test_from_waiting_batch_to_training_on(run, labelled):
     status = al("status", run)
     assert status.returncode == 0, status.stderr
     assert "osal_nd (seed 3)" in status.stdout and "labels for round init" in status.stdout
-    assert "2 pending" in status.stdout and "1.0 h" in status.stdout
+    assert (
+        "2 pending" in status.stdout
+        and "left      2 tiles, 60 minutes of annotation and 3 s" in status.stdout
+    )
     assert status.stdout.rstrip().endswith(f"python tools/al.py import '{run}' YOUR_FILE")
 
     before = files(run)
@@ -132,6 +150,39 @@ def test_from_waiting_batch_to_training_on(run, labelled):
     status = al("status", run).stdout
     assert "2 to train on, 3 in the pool" in status and "2 labelled" in status and "config.yaml" in status
     assert "training, up to the end of round 0" in status
+
+
+def test_two_people_disagree_and_one_is_chosen(run, labelled, al_here):
+    common = ("import", run, labelled, "--map-class")
+    assert al_here(*common, "Tumour=tumor", "--annotator", "anna").returncode == 0
+    second = al_here(*common, "Tumour=other", "--annotator", "ben")
+    assert second.returncode == 0 and "2 tiles stay open" in second.stdout
+    assert f"{POOL[0]}: anna and ben: 0 nuclei the same, 1 tumor or other" in second.stdout
+    assert not (run / "rounds/init/labels.json").exists()
+    status = al_here("status", run).stdout
+    assert "2 disputed" in status and status.rstrip().endswith(f"python tools/al.py prefer '{run}' NAME")
+    nobody = al_here("prefer", run, "carl")
+    assert nobody.returncode == 1 and "annotators so far: anna, ben" in nobody.stderr
+    assert al_here("prefer", run, "ben", POOL[1]).returncode == 0
+    chosen = al_here("prefer", run, "anna")
+    assert chosen.returncode == 0 and f"anna's answer counts for {POOL[0]}" in chosen.stdout
+    tiles = LabelFile.read(run / "rounds/init/labels.json").tiles
+    assert [tiles[key].annotator for key in POOL[:2]] == ["anna", "ben"]
+    assert "no tile is in dispute" in al_here("prefer", run, "anna").stdout
+
+
+def test_empty_tiles_need_a_list_of_those_that_were_opened(run, labelled, tmp_path, al_here):
+    content = json.loads(labelled.read_text())
+    content["annotations"] = []
+    labelled.write_text(json.dumps(content))
+    refused = al_here("import", run, labelled, "--treat-empty-as", "empty")
+    assert refused.returncode == 1 and "2 tiles have no box and would become labels" in refused.stderr
+    assert f"{POOL[0]}, {POOL[1]}" in refused.stderr and "--opened" in refused.stderr
+    listed = tmp_path / "opened.txt"
+    listed.write_text(POOL[1] + "\n")
+    done = al_here("import", run, labelled, "--treat-empty-as", "empty", "--opened", listed)
+    assert done.returncode == 0 and "1 empty" in done.stdout and f"still awaited: {POOL[0]}" in done.stdout
+    assert "cannot be read" in al_here("import", run, labelled, "--opened", tmp_path / "none.txt").stderr
 
 
 def test_an_import_waits_for_a_running_training(run, labelled):
@@ -161,7 +212,9 @@ def test_why(run):
     assert wrong.returncode == 1 and "do you mean tile1.png" in wrong.stderr
 
 
-@pytest.mark.parametrize("command", [("status",), ("verify",), ("why", "a"), ("import", "x.json")])
+@pytest.mark.parametrize(
+    "command", [("status",), ("verify",), ("why", "a"), ("import", "x.json"), ("prefer", "anna")]
+)
 def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path, command):
     result = al(command[0], tmp_path, *command[1:])
     assert result.returncode == 1 and "no run.json" in result.stdout + result.stderr

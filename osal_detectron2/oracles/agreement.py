@@ -1,0 +1,61 @@
+"""Whether two annotators say the same of a tile, and if not, what they differ in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ..core.boxes import pairwise_iou_xywh
+from ..core.labels import TileLabels
+
+AGREE_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Nuclei of two answers for one tile.
+
+    same: in both, of one class. other_class: in both, (class, class) -> number. only: in the first or the second alone.
+    states: the two states, where they differ.
+    """
+
+    same: int
+    other_class: Counter
+    only: tuple[int, int]
+    states: tuple[str, str] | None
+
+    def __bool__(self) -> bool:
+        return bool(self.other_class) or any(self.only) or self.states is not None
+
+    def words(self, first: str, second: str) -> str:
+        """In words, with the names of the annotators."""
+        if self.states is not None:
+            return f"{first} says {self.states[0]}, {second} says {self.states[1]}"
+        parts = [f"{self.same} nuclei the same"]
+        parts += [f"{n} {a} or {b}" for (a, b), n in sorted(self.other_class.items())]
+        parts += [f"{n} only {name}'s" for n, name in zip(self.only, (first, second)) if n]
+        return f"{first} and {second}: " + ", ".join(parts)
+
+
+def difference(first: TileLabels, second: TileLabels) -> Difference:
+    """Compare two answers: boxes are one nucleus at an IoU of .5 or more, best pairs first, each box once.
+
+    Pairs of one class come before pairs of two.
+    """
+    iou = pairwise_iou_xywh(first.boxes, second.boxes)
+    pairs = sorted(
+        (first.classes[a] != second.classes[b], -iou[a, b], a, b)
+        for a, b in zip(*(iou >= AGREE_IOU).nonzero())
+    )
+    left, right = set(range(len(first.boxes))), set(range(len(second.boxes)))
+    same, other = 0, Counter()
+    for differ, _, a, b in pairs:
+        if a in left and b in right:
+            left.discard(a)
+            right.discard(b)
+            if differ:
+                other[first.classes[a], second.classes[b]] += 1
+            else:
+                same += 1
+    states = (first.state, second.state) if first.state != second.state else None
+    return Difference(same=same, other_class=other, only=(len(left), len(right)), states=states)

@@ -1,0 +1,186 @@
+"""Putting a query to people: a COCO file with the tiles to label, and words about it.
+
+Nothing runs until the answer comes back (exchange.py). docs/human_oracle.md is for the people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from ..core.errors import DataError
+from ..core.ledger import Ledger
+from ..core.store import atomic_path, sha256_bytes, sha256_file, write_bytes, write_json
+from .answers import Answers
+from .batch import PENDING, UNKNOWN, Request, RequestedTile
+from .progress import BatchStatus, status_of
+
+_README = """\
+{tiles} tiles wait for your labels (round {round} of the run {run}).
+
+Please mark every nucleus with a box and give it one of these classes:
+    {classes}
+{unknown}
+1. Take the tiles from the top of images.txt: the most useful come first.
+2. Open batch.json (COCO) in your annotation tool. It holds the model's boxes as a first draft: correct them,
+   delete the wrong ones, add what is missing. A draft that nobody looked at does not count as a label.
+3. For each tile, set "review" in its entry under "images":
+       "done"       every nucleus is marked
+       "empty"      there is no nucleus (no box may be left)
+       "rejected"   not usable: out of focus, folded, no tissue
+       "pending"    not looked at yet (how it is sent out)
+   If your tool drops "review", every tile with changed boxes counts as done; see docs/human_oracle.md.
+4. Hand the file back, all tiles or some, as often as you like, each person under a name of their own:
+       python tools/al.py import {run} YOUR_FILE --annotator YOUR_NAME --dry-run     (look first)
+       python tools/al.py import {run} YOUR_FILE --annotator YOUR_NAME
+5. When all tiles are in, go on training with --resume; `python tools/al.py status {run}` prints the command.
+
+Keep the file names and do not resize the images. Estimated work: {cost}.
+"""
+
+
+def export_batch(
+    folder: str | Path,
+    *,
+    round: str | int,
+    keys: Sequence[str],
+    images: Mapping[str, Mapping],
+    classes: Sequence[str],
+    predictions: Mapping[str, Mapping],
+    nuclei: Mapping[str, float | None],
+    tile_scores: Mapping[str, Mapping[str, float]],
+    reasons: Mapping[str, str],
+    seconds_per_nucleus: float,
+    seconds_per_tile: float,
+    copy_images: bool = False,
+) -> BatchStatus:
+    """Put the question of `round` into `folder`/rounds/NNN/query (`folder` is the run's OUTPUT_DIR).
+
+    keys: in the suggested order. images: records with "file_name", "width", "height". classes: all class
+    names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n names, "scores": n}; a
+    tile may lack them. nuclei: to expect in each tile, None if nobody knows. copy_images: put the images into
+    query/images too.
+    Put again, the same question leaves people's files alone (and writes labels.json if all answers are in).
+    Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
+    """
+    ledger = Ledger.open(folder)
+    query, batch, present = _standing(ledger, round, keys)
+    if copy_images:
+        for key in keys:
+            _copy_image(Path(images[key]["file_name"]), query / "images", key)
+    if present is not None:
+        if not (query.parent / "labels.json").is_file():
+            Answers.read(query, batch).write_labels(query, present)
+        return status_of(query, present)
+    Answers.read(query, batch)  # refuses to bury answers to another question
+
+    ids = {name: index for index, name in enumerate(classes, start=1)}
+    tiles, coco_images, annotations = {}, [], []
+    for rank, key in enumerate(keys, start=1):
+        width, height = int(images[key]["width"]), int(images[key]["height"])
+        drafts = _drafts(key, predictions.get(key, {}), width, height, ids)
+        prelabels = tuple((name, *box) for name, box, _ in drafts)
+        tiles[key] = RequestedTile(width, height, prelabels, nuclei.get(key))
+        scores = {n: float(v) if math.isfinite(v) else None for n, v in tile_scores.get(key, {}).items()}
+        coco_images.append(
+            {
+                "id": rank,
+                "file_name": key,
+                "width": width,
+                "height": height,
+                "rank": rank,
+                "scores": scores,
+                "reason": reasons.get(key, ""),
+                "review": PENDING,
+            }
+        )
+        for name, box, score in drafts:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": rank,
+                    "category_id": ids[name],
+                    "bbox": list(box),
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                    "score": score,
+                }
+            )
+    request = Request(batch, round, tuple(classes), tiles, seconds_per_tile, seconds_per_nucleus)
+    info = {"description": "Tiles to annotate; see README.txt", "osal_batch": batch, "osal_round": round}
+    categories = [{"id": index, "name": name} for name, index in ids.items()]
+    paths = [f"images/{key}" if copy_images else images[key]["file_name"] for key in keys]
+    write_bytes(query / "images.txt", "".join(f"{path}\n" for path in paths).encode())
+    fields = {
+        "tiles": len(tiles),
+        "round": round,
+        "run": shlex.quote(str(folder)),
+        "classes": ", ".join(classes),
+        "unknown": _about_unknown(ledger.header["known_classes"]) if UNKNOWN in classes else "",
+        "cost": status_of(query, request).cost,
+    }
+    write_bytes(query / "README.txt", _README.format(**fields).encode())
+    write_json(
+        query / "batch.json",
+        {"info": info, "images": coco_images, "annotations": annotations, "categories": categories},
+    )
+    request.write(query)  # last: with it, the question stands
+    return status_of(query, request)
+
+
+def _about_unknown(known_classes: Sequence[str]) -> str:
+    known = ", ".join(known_classes)
+    return f'"{UNKNOWN}" is enough for a nucleus of none of these: {known}. Which of the others it is may stay open.\n'
+
+
+def batch_stands(ledger: Ledger, round: str | int, keys: Sequence[str]) -> bool:
+    """Whether exactly this question has been put already."""
+    return _standing(ledger, round, keys)[2] is not None
+
+
+def _standing(ledger: Ledger, round: str | int, keys: Sequence[str]) -> tuple[Path, str, Request | None]:
+    """The folder of the question, its identity, and the question itself if it has been put already."""
+    query = ledger.round_dir(round) / "query"
+    header = sha256_file(ledger.folder / "run.json")
+    batch = sha256_bytes(json.dumps([header, round, list(keys)]).encode())[:16]
+    present = Request.read(query)
+    stands = present is not None and present.batch == batch and (query / "batch.json").is_file()
+    return query, batch, present if stands else None
+
+
+def _drafts(key: str, prediction: Mapping, width: int, height: int, ids: Mapping[str, int]) -> list[tuple]:
+    """(class name, (x, y, w, h), score) of each pre-annotation, cut at the tile, 2 decimals."""
+    drafts = []
+    columns = (prediction.get(name, ()) for name in ("boxes", "classes", "scores"))
+    for (x, y, w, h), name, score in zip(*columns):
+        if name not in ids:
+            raise DataError(
+                f"tile {key}: a prediction has class {name!r}, which is not among {', '.join(ids)}"
+            )
+        left, top = (round(max(float(value), 0.0), 2) for value in (x, y))
+        right, bottom = round(min(float(x + w), width), 2), round(min(float(y + h), height), 2)
+        if right > left and bottom > top:
+            box = (left, top, round(right - left, 2), round(bottom - top, 2))
+            drafts.append((name, box, round(float(score), 4)))
+    return drafts
+
+
+def _copy_image(source: Path, images: Path, key: str) -> None:
+    """Copy one tile to query/images/<key>, once. A copy, no link: an edit must not reach the data set."""
+    parts = PurePosixPath(key).parts
+    if ".." in parts or os.path.isabs(key):
+        raise DataError(
+            f"tile {key}: cannot be copied, its name leads out of the folder; export without copies"
+        )
+    if images.joinpath(*parts).is_file():
+        return
+    try:
+        with atomic_path(images.joinpath(*parts)) as temporary:
+            shutil.copyfile(source, temporary)
+    except FileNotFoundError as error:
+        raise DataError(f"{source}: no such image; check the image root") from error
