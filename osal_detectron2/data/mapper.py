@@ -97,6 +97,22 @@ def resize_from_config(cfg, *, train: bool) -> list[T.Augmentation]:
     return [T.ResizeShortestEdge(sizes, longest, style)]
 
 
+def unused_settings(cfg) -> list[str]:
+    """For each setting of Detectron2's own loader that `cfg` changes and rounds do not read, what to do instead."""
+    found = []
+    if cfg.INPUT.CROP.ENABLED:
+        found.append("INPUT.CROP is not used: cut the tiles that you want with tools/tile_coco.py")
+    flip, flips, sampler = cfg.INPUT.RANDOM_FLIP, cfg.OSAL.DATA.FLIPS, cfg.DATALOADER.SAMPLER_TRAIN
+    # "horizontal" is Detectron2's default, so nobody need have chosen it.
+    if flip == "vertical" or (flip == "none" and flips):
+        found.append(f"INPUT.RANDOM_FLIP {flip} is not used: OSAL.DATA.FLIPS, which is {flips}, decides")
+    if sampler != "TrainingSampler":
+        found.append(
+            f"DATALOADER.SAMPLER_TRAIN {sampler} is not used: each labelled tile comes once an epoch"
+        )
+    return found
+
+
 def mapper_from_config(cfg, *, train: bool, with_labels: bool, cache: dict | None = None) -> TileMapper:
     """Resize as INPUT.* says; in training both flips if OSAL.DATA.FLIPS (nuclei have no orientation)."""
     augmentations = resize_from_config(cfg, train=train)

@@ -79,10 +79,20 @@ def build_round_loader(
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
+    batches_per_iteration: int = 1,
 ) -> DataLoader:
-    """Batches first_iteration .. iterations-1 of a round (0-based within the round), as lists of inputs."""
-    if batch_size % world_size:
-        raise ConfigError(f"SOLVER.IMS_PER_BATCH: {batch_size} does not divide by the {world_size} processes")
+    """Batches first_iteration .. iterations-1 of a round (0-based within the round), as lists of inputs.
+
+    With `batches_per_iteration` N (gradient accumulation), the `batch_size` tiles of an iteration, over all processes,
+    come as N lists, the same tiles in the same order.
+    """
+    if batch_size % (world_size * batches_per_iteration):
+        parts = (
+            f" and the {batches_per_iteration} batches of an iteration" if batches_per_iteration > 1 else ""
+        )
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH: {batch_size} does not divide by the {world_size} processes{parts}"
+        )
     share = batch_size // world_size
     positions = [
         iteration * batch_size + rank * share + j
@@ -91,7 +101,7 @@ def build_round_loader(
     ]
     return DataLoader(
         RoundDataset(records, mapper, seed=seed, round_index=round_index),
-        batch_size=share,
+        batch_size=share // batches_per_iteration,
         sampler=_Positions(positions),
         num_workers=num_workers,
         collate_fn=_as_list,

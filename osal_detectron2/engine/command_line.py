@@ -68,10 +68,8 @@ def main(args: argparse.Namespace, prepare: Prepare) -> None:
     try:
         train(args, prepare)
         comm.synchronize()  # a rank that leaves early would cut off one that still waits for a message
-    except AwaitingLabels as stop:
-        if comm.is_main_process():
-            print(stop.message)
-        comm.synchronize()
+    except AwaitingLabels:  # the message is printed; this is the end that was meant
+        pass
     except OSALError as error:
         # Errors that a data loader's worker met carry its traceback in front.
         # Every process finds the same fault in a config; only data may be bad in one process alone.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,6 +22,7 @@ from ..core.errors import ConfigError, LedgerError
 from ..core.ledger import Ledger
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
+from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
 from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, available, get_strategy
@@ -125,6 +127,8 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
     """Fill in what follows from data and plan, in place; raise ConfigError for values that cannot work."""
     check_choices(cfg.OSAL)
     check_machine(device=cfg.MODEL.DEVICE, amp=cfg.SOLVER.AMP.ENABLED, weights=cfg.MODEL.WEIGHTS)
+    for sentence in unused_settings(cfg) if comm.is_main_process() else ():
+        logging.getLogger(__name__).warning(sentence)
     ignoring = cfg.OSAL.DATA.UNKNOWN_POLICY == "ignore"
     if ignoring and cfg.MODEL.META_ARCHITECTURE != "OSALRCNN":
         raise ConfigError(

@@ -11,11 +11,14 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..core.errors import ConfigError
 from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..scoring.pool import check_needs
+from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
 from .people import AwaitingLabels
+from .protocol import check_trainer, part_of
 from .round_files import read_timing
 from .round_steps import RoundSteps
 
@@ -37,6 +40,7 @@ class ActiveLearningHook(HookBase):
         seed: of the run. weights_per_round: "initial" or "continue".
         keep_rounds: rounds whose detector is written to round_<r>.pth; -1 means all. recipe: round index -> what that
             detector follows from (engine/round_0.py), written along.
+        batches_per_iteration: batches that one step of the trainer draws; those of `make_loader` come in this number.
     """
 
     def __init__(
@@ -49,10 +53,14 @@ class ActiveLearningHook(HookBase):
         weights_per_round: str = "initial",
         keep_rounds: Collection[int] = (),
         recipe: Callable[[int], dict] = lambda round_index: {"round": round_index},
+        batches_per_iteration: int = 1,
     ) -> None:
+        if batches_per_iteration < 1:
+            raise ConfigError(f"batches_per_iteration is {batches_per_iteration}: give 1 or more")
         self.steps, self.checkpointer, self.make_loader = steps, checkpointer, make_loader
         self.seed, self.weights_per_round = seed, weights_per_round
         self.keep_rounds, self.recipe = frozenset(keep_rounds), recipe
+        self.batches_per_iteration = batches_per_iteration
         self.logger = logging.getLogger(__name__)
         self._round_begun = time.perf_counter()
 
@@ -61,10 +69,8 @@ class ActiveLearningHook(HookBase):
         return self.steps.schedule
 
     def before_train(self) -> None:
-        if sum(isinstance(h, ActiveLearningHook) for h in getattr(self.trainer, "_hooks", [])) > 1:
-            raise ValueError(
-                "a trainer takes one ActiveLearningHook: Detectron2 keys hook state by class name"
-            )
+        hooks = sum(isinstance(h, ActiveLearningHook) for h in getattr(self.trainer, "_hooks", []))
+        check_trainer(self.trainer, self.checkpointer, schedule=self.schedule, hooks_of_rounds=hooks)
         check_needs(self.steps.strategy, self.trainer.model)
         self.steps.check_reached(self.trainer.start_iter)
         path = self._initial_weights()
@@ -85,8 +91,10 @@ class ActiveLearningHook(HookBase):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        self.batches.begin_step()
 
     def after_step(self) -> None:
+        self.batches.end_step()
         ended = self.schedule.is_boundary(self.trainer.iter + 1)
         if ended is None:
             return
@@ -117,13 +125,15 @@ class ActiveLearningHook(HookBase):
         if first_iteration == 0 and round_index > 0:
             if fresh:
                 self.checkpointer.load_initial(self._initial_weights())
-            self._optimizer().state.clear()
+            part_of(self.trainer, "optimizer").state.clear()
         for module in model.modules():
             if hasattr(module, "begin_round"):
-                module.begin_round(iterations=length, reset=fresh)
+                # Modules count the batches that they see.
+                module.begin_round(iterations=length * self.batches_per_iteration, reset=fresh)
         records = self.steps.training_records()
         loader = self.make_loader(records, round_index, first_iteration, length)
-        getattr(self.trainer, "_trainer", self.trainer).reset_data_loader(lambda: loader)
+        batches = self.batches = BatchesOfRound(loader, per_iteration=self.batches_per_iteration)
+        part_of(self.trainer, "reset_data_loader")(lambda: batches)
         self.logger.info(
             "round %d of %d, iteration %d of %d: training on %d labelled tiles",
             round_index,
@@ -147,9 +157,6 @@ class ActiveLearningHook(HookBase):
                 train_seconds=read_timing(self.steps.ledger.round_dir(ended)).get("train", 0.0),
             )
         )
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.trainer, "_trainer", self.trainer).optimizer
 
     def _initial_weights(self) -> str:
         return os.path.join(self.checkpointer.save_dir, INITIAL_WEIGHTS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.layers import nms
+from detectron2.utils import comm
 
 from ..core.ledger import Ledger
 from ..dist import on_main
@@ -19,11 +20,18 @@ ONE_NUCLEUS_IOU = 0.5
 
 
 class AwaitingLabels(SystemExit):
-    """The run stops here, with exit code 0, until people have labelled a batch (docs/human_oracle.md)."""
+    """The run stops here, with exit code 0, until people have labelled a batch (docs/human_oracle.md).
+
+    The message has been printed by then, so no trainer or script can end in silence; `str` of it is the message, too.
+    A SystemExit, so that none needs to know of it, and Detectron2's loop logs no traceback.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(0)
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
     def __reduce__(self):
         return type(self), (self.message,)
@@ -121,13 +129,21 @@ def ask_people(
             copy_images=copy_images,
         )
         if not status.complete:
+            own = ledger.header.get("front") == "own"
+            again = "start your own script again, with resume=True" if own else "start again with --resume"
             raise AwaitingLabels(
                 f"awaiting labels for {len(keys)} tiles of round {round}: annotate "
                 f"{folder / 'query' / 'batch.json'}, then run `python tools/al.py import {ledger.folder} FILE` and "
-                "start again with --resume"
+                f"{again}"
             )
 
-    on_main(ask)
+    try:
+        on_main(ask)
+    except AwaitingLabels as stop:
+        if comm.is_main_process():
+            print(f"\n{stop}", flush=True)
+        comm.synchronize()  # a process that ends early would cut off one that still waits for its message
+        raise
 
 
 def read_scores(path: Path) -> dict[str, dict[str, float]]:

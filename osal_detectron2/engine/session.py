@@ -161,13 +161,19 @@ class Session:
         return on_main(lambda: self.steps.ledger.header if self.steps.ledger else None)
 
     # ---- for a trainer ----------------------------------------------------------------------------------
-    def hook(self, model: torch.nn.Module, checkpointer: AtomicCheckpointer) -> ActiveLearningHook:
-        """The hook that runs the rounds in the trainer of `model`."""
+    def hook(
+        self, model: torch.nn.Module, checkpointer: AtomicCheckpointer, *, batches_per_iteration: int = 1
+    ) -> ActiveLearningHook:
+        """The hook that runs the rounds in the trainer of `model`.
+
+        A step that accumulates gradients draws `batches_per_iteration` batches; together they have `batch_size` tiles.
+        """
         schedule = self.osal.SCHEDULE
         return ActiveLearningHook(
             self.steps,
             checkpointer=checkpointer,
-            make_loader=partial(self.make_loader, model),
+            make_loader=partial(self.make_loader, model, batches_per_iteration=batches_per_iteration),
+            batches_per_iteration=batches_per_iteration,
             seed=self.osal.SEED,
             weights_per_round=schedule.WEIGHTS_PER_ROUND,
             keep_rounds=schedule.KEEP_ROUNDS,
@@ -205,6 +211,8 @@ class Session:
         round_index: int,
         first_iteration: int,
         iterations: int,
+        *,
+        batches_per_iteration: int = 1,
     ):
         """Batches first_iteration .. iterations-1 of a round, for this process."""
         if not getattr(getattr(model, "module", model), "open_set_inputs", False):
@@ -225,6 +233,7 @@ class Session:
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
             num_workers=self.num_workers,
+            batches_per_iteration=batches_per_iteration,
         )
 
     def make_scorer(self, model: torch.nn.Module, records: Mapping[str, dict]) -> PoolScorer:
