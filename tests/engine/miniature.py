@@ -23,7 +23,7 @@ OSAL:
     TEST_JSON: "{data}/annotations/random_fold1_test.json"
     TEST_IMAGE_ROOT: "{data}/rgb"
   BUDGET: {{INIT_TILES: 4, QUERY_TILES: 4, NUM_QUERIES: 2}}
-  SCHEDULE: {{EPOCHS: 0.0, MIN_ITERS: 4}}
+  SCHEDULE: {{EPOCHS: 0.0, MIN_ITERS: 4, WEIGHTS_PER_ROUND: initial, LR: step}}
   PROTOTYPE: {{WARMUP_ITERS: 1}}
   PCSS: {{SCORE_THRESH: 0.0}}
   EVAL: {{GALLERY_TILES: 2}}

@@ -228,3 +228,17 @@ def test_tiles_without_any_label_start_a_run_with_people_and_no_other(tiny_confi
     (batch,) = (tmp_path / "run").rglob("batch.json")
     names = [c["name"] for c in json.loads(batch.read_text())["categories"]]
     assert names == ["tumor", "lymphocyte", "stromal"]
+
+
+def test_a_config_made_from_the_data_trains(tiles, tmp_path, capsys):
+    sys.path.insert(0, str(ROOT / "tools"))
+    import make_config
+
+    data = tiles / "annotations/random_fold1_train.json"
+    words = ["--json", str(data), "--image-root", str(tiles / "rgb"), "--device", "cpu"]
+    words += ["--known", "tumor", "lymphocyte", "--out", str(tmp_path / "my.yaml")]
+    words += ["--output-dir", str(tmp_path / "run")]
+    assert make_config.main(words) == 0
+    quick = ["OSAL.SCHEDULE.MIN_ITERS", 1, "OSAL.SCHEDULE.EPOCHS", 0.1, "OSAL.BUDGET.NUM_QUERIES", 1]
+    assert train(tmp_path / "my.yaml", *quick, "SOLVER.IMS_PER_BATCH", 1) == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["strategy"] == "osal_nd_plus"
