@@ -27,7 +27,9 @@ data: setup ## draw the synthetic data set into datasets/synthetic
 
 demo: data ## a whole active learning run on the synthetic data, on a CPU; again: goes on where it stopped
 	@$(KEEP_MEMORY) $(VENV_PYTHON) tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
-	@echo "This was drawn data, labelled by its hidden truth. Your own tiles: docs/data_coco.md; people who label: docs/human_oracle.md"
+	@echo "These were drawn tiles, labelled by their hidden truth; the detector went on learning from round to round."
+	@echo "Look at output/quickstart/curves.png and output/quickstart/rounds/000/gallery.png: what it asked for, and why."
+	@echo "Your own tiles: five commands in README.md, Use it. People who label: docs/human_oracle.md"
 
 test: setup ## all tests but the slow ones and those for a GPU (ARGS="-k name" chooses)
 	@$(PYTEST) -m "not slow and not gpu" $(ARGS)

@@ -10,9 +10,9 @@ from osal_detectron2.data.windows import EDGE_RULES
 LINES = 8  # image sizes of which the layout is printed
 
 EXAMPLE = """example:
-  python tools/tile_coco.py --json consep/train.json --image-root consep/images \\
+  python tools/tile_coco.py --json consep/train.json consep/test.json --image-root consep/images \\
       --out consep_tiles --tile 250
-writes consep_tiles/train.json and consep_tiles/images/*.png; run it again with test.json and the same --out.
+writes consep_tiles/train.json, consep_tiles/test.json and consep_tiles/images/*.png.
 """
 
 
@@ -20,7 +20,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", required=True, help="COCO JSON of the large images")
+    parser.add_argument("--json", required=True, nargs="+", help="COCO JSON of the large images; or several")
     parser.add_argument("--image-root", required=True, help="folder of the large images")
     parser.add_argument("--out", required=True, help="folder for images/ and the JSON of the tiles")
     parser.add_argument("--tile", type=int, default=250, help="side of a tile in pixels (default 250)")
@@ -43,20 +43,26 @@ def main(argv=None) -> int:
     parser.add_argument("--min-visible", type=float, default=0.3, help="for visible: fraction of the area")
     args = parser.parse_args(argv)
     try:
-        counts = cut_file(
-            args.json,
-            args.image_root,
-            args.out,
-            tile=args.tile,
-            overlap=args.overlap,
-            edge=args.edge,
-            rule=args.cut_boxes,
-            min_visible=args.min_visible,
-            progress=lambda done, total, name: print(f"[{done}/{total}] {name}", file=sys.stderr),
-        )
+        for json_file in args.json:
+            _cut(json_file, args)
     except OSALError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _cut(json_file: str, args) -> None:
+    counts = cut_file(
+        json_file,
+        args.image_root,
+        args.out,
+        tile=args.tile,
+        overlap=args.overlap,
+        edge=args.edge,
+        rule=args.cut_boxes,
+        min_visible=args.min_visible,
+        progress=lambda done, total, name: print(f"[{done}/{total}] {name}", file=sys.stderr),
+    )
     for line in counts["layouts"][:LINES]:
         print(line)
     if len(counts["layouts"]) > LINES:
@@ -72,7 +78,6 @@ def main(argv=None) -> int:
             f"warning: {counts['repeated']} boxes stand in more than one tile: annotated twice in a pool, counted "
             "twice in a test set; without --overlap, --cut-boxes visible and --edge shift each stands in one"
         )
-    return 0
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def cut_file(
         raise OutputError(
             f"{out_json} was made from other input or options; remove it or choose another folder"
         )
+    taken = _tiles_of_others(out_json)
     children: dict[str, list[dict]] = {image["file_name"]: [] for image in data["images"]}
     for image in tiles["images"]:
         children[image["origin"]["parent"]].append(image)
@@ -169,10 +170,27 @@ def cut_file(
             Path(image_root) / parent["file_name"], (int(parent["width"]), int(parent["height"]))
         )
         for image in children[parent["file_name"]]:
-            written += _write_if_changed(Path(out) / "images" / image["file_name"], _png(picture, image))
+            tile = Path(out) / "images" / image["file_name"]
+            content_of_tile = _png(picture, image)
+            if (other := taken.get(tile.name)) and tile.exists() and tile.read_bytes() != content_of_tile:
+                raise OutputError(
+                    f"{tile} is a tile of {other} with other pixels: {parent['file_name']} has the stem of another "
+                    "image; rename it, in the JSON too, or choose another folder"
+                )
+            written += _write_if_changed(tile, content_of_tile)
         if progress:
             progress(done, len(data["images"]), parent["file_name"])
     return {**counts, "written": written + _write_if_changed(out_json, content)}
+
+
+def _tiles_of_others(out_json: Path) -> dict[str, Path]:
+    """{tile: file} of the other JSON files of tiles in the folder of `out_json`."""
+    taken = {}
+    for path in out_json.parent.glob("*.json"):
+        if path != out_json and '"tiling"' in (text := path.read_text(encoding="utf-8", errors="replace")):
+            images = json.loads(text)["images"]
+            taken |= {image["file_name"]: path for image in images if "origin" in image}
+    return taken
 
 
 def _refuse_equal_stems(images: list[dict]) -> None:

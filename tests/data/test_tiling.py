@@ -286,6 +286,22 @@ def test_output_never_replaces_its_own_input(source):
     assert (folder / "in" / "train.json").read_bytes() == before
 
 
+def test_several_files_go_into_one_folder_and_never_over_each_other(source, capsys):
+    folder, pixels = source
+    (folder / "in" / "other").mkdir()
+    for name, place in (("test", "other/q.png"), ("third", "other/p.png")):
+        Image.fromarray(255 - pixels).save(folder / "in" / place)
+        (folder / "in" / f"{name}.json").write_text(json.dumps(parents([], name=place)))
+    files = [str(folder / "in" / f"{name}.json") for name in ("train", "test", "third")]
+    options = ["--image-root", f"{folder}/in", "--out", f"{folder}/out", "--tile", "50"]
+    assert main_of("tile_coco")(["--json", *files[:2], *options]) == 0
+    before = {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()}
+    assert len(before) == 4 and "1 images of 100x60 px: 2 of 50 px across" in capsys.readouterr().out
+    assert main_of("tile_coco")(["--json", files[2], *options]) == 1
+    assert "is a tile of" in capsys.readouterr().err and not (folder / "out" / "third.json").exists()
+    assert {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()} == before
+
+
 def test_bad_images_are_named_and_no_json_is_left(source):
     folder, _ = source
     path = folder / "in" / "slide" / "p.png"
