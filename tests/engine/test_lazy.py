@@ -11,7 +11,6 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from miniature import ROOT, record
 
-from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.core.verify import verify
 from osal_detectron2.engine.lazy import flat_config, load_config, osal_settings
 from osal_detectron2.oracles.status import run_status
@@ -299,12 +298,15 @@ def test_a_shipped_config_is_the_same_once_it_was_saved(path, tmp_path):
     assert flat_config(again, osal_settings(again), two_detectors=True) == flat
 
 
-def test_the_example_of_the_docs_gives_the_zoo_s_model_our_head():
+def test_the_example_of_the_docs_is_a_whole_config(tmp_path):
+    """With detectors out of the zoo that serve OSAL-ND, and nothing of this repository's configs."""
     page = (ROOT / "docs" / "lazy_config.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
-    names = {}
-    exec(compile(block, "lazy_config.md", "exec"), names)
-    model = instantiate(names["model"])
-    check_needs(get_strategy("utss"), model)
-    with pytest.raises(ConfigError, match="auxiliary"):
-        check_needs(get_strategy("osal_nd"), model)
+    (tmp_path / "mine.py").write_text(block)
+    cfg = load_config(str(tmp_path / "mine.py"), ["train.device=cpu"])
+    model = instantiate(cfg.model)
+    check_needs(get_strategy("osal_nd"), model)
+    assert list(osal_settings(cfg).OSAL.DATA.KNOWN_CLASSES) == ["tumor", "lymphocyte", "stromal"]
+    cfg.optimizer.params.model = model
+    rates = {group["lr"] for group in instantiate(cfg.optimizer).param_groups}
+    assert rates == {0.02, 0.5}, "the prototypes' is 25 times the others'"
