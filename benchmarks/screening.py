@@ -140,10 +140,15 @@ def main(argv=None) -> int:
     one.add_argument("--seeds", type=seed_list, default=seed_list("0-19"), help="such as 0-19 or 0,3,5")
     one.add_argument("--max-minutes", type=float, default=1e9, help="no cell begins later than this")
     one.add_argument("--parts", nargs="+", default=["imagenet", "localiser"], help="features (tuned)")
-    one.add_argument("--dim", type=int, default=192, help="principal components (tuned)")
-    one.add_argument("--shrink", type=float, default=1.0, help="of their variances (tuned)")
-    one.add_argument("--penalty", type=float, default=1e-3, help="of the regression (tuned)")
-    one.add_argument("--per-nucleus", action="store_true", help="divide the penalty by the labelled nuclei")
+    one.add_argument("--dim", type=int, default=128, help="principal components (tuned)")
+    one.add_argument("--shrink", type=float, default=10.0, help="of their variances (tuned)")
+    one.add_argument("--penalty", type=float, default=10.0, help="of the regression (tuned)")
+    one.add_argument(
+        "--per-nucleus",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="penalty / labelled nuclei (tuned)",
+    )
     one.set_defaults(call=run)
     one = commands.add_parser("table", help="summary, table and figure of the cells that are there")
     one.add_argument("--output", type=Path, required=True, help="folder of the cells")

@@ -50,7 +50,7 @@ def fit(
         return loss + 0.5 * float((strength * np.square(w, dtype=np.float64)).sum()), gradient.ravel()
 
     begin = np.zeros((dim + 1, classes)) if start is None else start.astype(np.float64)
-    options = {"maxiter": iterations, "gtol": 1e-5, "ftol": 1e-8, "maxcor": 12}
+    options = {"maxiter": iterations, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 12}
     found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(dim + 1, classes).astype(np.float32)
 

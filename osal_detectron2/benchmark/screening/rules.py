@@ -12,7 +12,7 @@ from .package_rules import affordable, select
 RHO_REGION, RHO_IMAGE = (
     0.2,
     0.05,
-)  # likeness of nuclei of one region, of one image (methods: the validation part)
+)  # likeness of nuclei of one region, of one image: fixed, not tuned
 
 
 def shuffled(state: State, regions: Iterable[int]) -> list[int]:
