@@ -9,10 +9,8 @@ from ...core.seeding import tie_hash
 from .detector import State
 from .package_rules import affordable, select
 
-RHO_REGION, RHO_IMAGE = (
-    0.2,
-    0.05,
-)  # likeness of nuclei of one region, of one image: fixed, not tuned
+# Likeness of nuclei of one region, and of one image: fixed beforehand, not tuned.
+RHO_REGION, RHO_IMAGE = 0.2, 0.05
 
 
 def shuffled(state: State, regions: Iterable[int]) -> list[int]:
