@@ -24,12 +24,12 @@ import train_al  # noqa: E402
 from osal_detectron2.engine import ActiveLearningTrainer  # noqa: E402
 from osal_detectron2.modeling.prototypes import class_means, prototype_distances, refit_prototypes  # noqa: E402
 from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
-from osal_detectron2.strategies import Pass  # noqa: E402
+from osal_detectron2.strategies import GroundTruthFeatures  # noqa: E402
 
 
 def nuclei_of(scorer, keys, num_known: int):
     """Features (n, d) and labels (n,), 0 known and 1 unknown, of all annotated nuclei of some tiles."""
-    rows = scorer.run(Pass(over=tuple(keys), detector="auxiliary", source="ground_truth")).values()
+    rows = scorer.run(GroundTruthFeatures(over=tuple(keys), detector="auxiliary")).values()
     features = torch.as_tensor(np.concatenate([r["roi_feature"] for r in rows]))
     return features, torch.as_tensor(np.concatenate([r["classes"] for r in rows]) >= num_known).long()
 

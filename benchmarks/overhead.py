@@ -53,7 +53,7 @@ from osal_detectron2.modeling.optimizer import build_osal_optimizer  # noqa: E40
 from osal_detectron2.scoring.forward import inference_batches  # noqa: E402
 from osal_detectron2.scoring.pool import PoolScorer, check_needs, detector_of  # noqa: E402
 from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
-from osal_detectron2.strategies import Pass, get_strategy  # noqa: E402
+from osal_detectron2.strategies import Detections, get_strategy  # noqa: E402
 
 # In the order of OSALRCNN.forward, so that both sides draw the same samples.
 DETECTORS = ("target", "auxiliary")
@@ -192,7 +192,7 @@ def scoring_sides(cfg, model, plain, records: dict[str, dict], *, batch_size: in
     def scoring(turn: int) -> dict:
         scorer = PoolScorer(model, records, mapper=mapper, batch_size=batch_size, num_workers=workers)
         return {
-            name: scorer.run(Pass(over=tuple(records), detector=name, fields=needs[name]))
+            name: scorer.run(Detections(over=tuple(records), detector=name, fields=needs[name]))
             for name in DETECTORS
         }
 

@@ -24,7 +24,7 @@ from osal_detectron2.benchmark.detections import Boxes, match_detections  # noqa
 from osal_detectron2.benchmark.final_detector import ground_truth, read_test_set  # noqa: E402
 from osal_detectron2.deploy.load import load_detector  # noqa: E402
 from osal_detectron2.scoring.pool import PoolScorer  # noqa: E402
-from osal_detectron2.strategies import Pass  # noqa: E402
+from osal_detectron2.strategies import Detections  # noqa: E402
 from osal_detectron2.strategies.posteriors import entropy, softmax  # noqa: E402
 from osal_detectron2.strategies.tile_means import mean_entropy, mean_looseness, mean_vacuity  # noqa: E402
 
@@ -95,7 +95,7 @@ def main() -> None:
         records, known = read_test_set(detector.cfg)
         scorer = PoolScorer(detector.model, records, mapper=detector.mapper)
         fields = ("cls_uncertainty", "loc_tightness", "logits")
-        table = scorer.run(Pass(over=tuple(records), detector="target", fields=fields))
+        table = scorer.run(Detections(over=tuple(records), detector="target", fields=fields))
         truths = {key: ground_truth(record) for key, record in records.items()}
         print(f"\n{run}: {len(table)} test tiles")
         print_boxes(table, truths, num_known=len(known))

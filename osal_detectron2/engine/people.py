@@ -14,7 +14,7 @@ from ..oracles.batch import UNKNOWN
 from ..oracles.cost import expected_nuclei, mean_nuclei
 from ..oracles.export import batch_stands, export_batch
 from ..scoring.pool import PoolScorer, detector_of
-from ..strategies import Pass
+from ..strategies import Detections
 
 ONE_NUCLEUS_IOU = 0.5
 
@@ -60,10 +60,10 @@ def pre_annotations(
     Known nuclei are the target's detections, unknown ones those that the auxiliary, where there is one, calls unknown;
     from `score_thresh` on. One box a nucleus: of two that overlap by IoU .5 the target's stays, then the better one.
     """
-    tables = {"target": scorer.run(Pass(over=tuple(keys)))}
+    tables = {"target": scorer.run(Detections(over=tuple(keys)))}
     names = {"target": dict(enumerate(known_classes))}
     if hasattr(getattr(scorer.model, "module", scorer.model), "auxiliary"):
-        tables["auxiliary"] = scorer.run(Pass(over=tuple(keys), detector="auxiliary"))
+        tables["auxiliary"] = scorer.run(Detections(over=tuple(keys), detector="auxiliary"))
         last = detector_of(scorer.model, "auxiliary").roi_heads.num_classes - 1
         names["auxiliary"] = {last: unknown_class}
     result = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..strategies import Pass
+from ..strategies import Detections
 from ..strategies.box_match import best_match
 from .pool import PoolScorer
 
@@ -51,11 +51,11 @@ def found_on(
     if not keys:
         return {}
     options = {"seed": seed, "round": round}
-    table = scorer.run(Pass(over=tuple(keys)), **options)
+    table = scorer.run(Detections(over=tuple(keys)), **options)
     fields = ("dist_known", "dist_unknown")
     other = {}
     if prototypes:
-        other = scorer.run(Pass(over=tuple(keys), detector="auxiliary", fields=fields), **options)
+        other = scorer.run(Detections(over=tuple(keys), detector="auxiliary", fields=fields), **options)
     result: dict[str, dict] = {}
     for key, row in table.items():
         kept = row["scores"] >= SCORE_THRESH

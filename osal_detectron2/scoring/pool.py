@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from detectron2.utils import comm
 from ..core.errors import ConfigError
 from ..dist import gather
 from ..modeling.features import ground_truth_features, image_features
-from ..strategies import Pass, Strategy
+from ..strategies import Detections, GroundTruthFeatures, ImageFeatures, Pass, PredictedLoss, Strategy
 from .forward import inference_batches
 from .views import ViewMapper, check_view
 
@@ -35,6 +36,11 @@ def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> 
     """Fail at start-up, not after hours of training, if the model does not supply what the strategy reads."""
     for detector, fields in strategy.needs.items():
         child = detector_of(model, detector)
+        if "predicted_loss" in fields and not hasattr(child, "predict_loss"):
+            raise ConfigError(
+                f"strategy {strategy.name} needs a detector that predicts its loss, which {type(child).__name__} does "
+                "not; train with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
+            )
         heads = getattr(child, "roi_heads", None)
         if heads is None:
             raise ConfigError(
@@ -42,7 +48,8 @@ def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> 
                 "none; start from a Faster, Mask, Cascade or Keypoint R-CNN config, with an open-set head in "
                 "MODEL.ROI_HEADS.NAME"
             )
-        missing = [f for f in fields if f not in getattr(heads, "detection_fields", ())]
+        written = (*getattr(heads, "detection_fields", ()), "predicted_loss")
+        missing = [f for f in fields if f not in written]
         if missing:
             key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
             raise ConfigError(
@@ -87,50 +94,52 @@ class PoolScorer:
         `seed` and `round` are what random views depend on, besides the tile.
 
         Raises:
-            ConfigError: unknown view, or one of a source that has none.
+            ConfigError: unknown view.
         """
-        check_view(request.view)
-        if request.view != "identity" and request.source == "ground_truth":
-            raise ConfigError(f"the source ground_truth has no view {request.view!r}, only identity")
-        # Fields of detections are columns of one table; those of "image" say what its only column holds.
-        column = request.fields if request.source == "image" else ()
-        kept = (request.detector, request.source, request.view, column, seed, round)
+        wanted: tuple[str, ...] = ()
         # Not kept: a table with a reference answers this request only, and box features of a pool fill the memory.
-        reusable = request.reference is None and "roi_feature" not in request.fields
+        reusable = True
+        if isinstance(request, Detections):
+            check_view(request.view)
+            wanted = request.fields
+            reusable = request.reference is None and "roi_feature" not in wanted
+        # Fields of detections are columns of one table: what else a request says tells tables apart.
+        kept = (replace(request, over=(), **({"fields": ()} if wanted else {})), seed, round)
         fields, table = self._done.setdefault(kept, (set(), {})) if reusable else (set(), {})
-        if not set(request.fields) <= fields:
+        if not set(wanted) <= fields:
             table.clear()
-            fields.update(request.fields)
+            fields.update(wanted)
         missing = sorted(set(request.over) - table.keys())
         mine = missing[comm.get_rank() :: comm.get_world_size()]
         for part in gather(self._forward(request, mine, sorted(fields), seed=seed, round=round)):
             table.update(part)
-        counter = request.detector + _COUNTED_AS.get(request.source, f" {request.source}")
+        counter = request.detector + _COUNTED_AS[type(request)]
         self.passes[counter] = self.passes.get(counter, 0) + len(missing)
         return {key: table[key] for key in request.over}
 
     @torch.no_grad()
     def _forward(self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round: int) -> Table:
         detector = detector_of(self.model, request.detector)
-        mapper = self.labelled_mapper if request.source == "ground_truth" else self.mapper
-        if request.view != "identity" or request.reference is not None:
-            reference = {k: request.reference[k] for k in keys} if request.reference is not None else {}
-            mapper = ViewMapper(mapper, request.view, seed=seed, round=round, reference=reference)
+        mapper = self.labelled_mapper if isinstance(request, GroundTruthFeatures) else self.mapper
+        view, reference = getattr(request, "view", "identity"), getattr(request, "reference", None)
+        if view != "identity" or reference is not None:
+            places = {k: reference[k] for k in keys} if reference is not None else {}
+            mapper = ViewMapper(mapper, view, seed=seed, round=round, reference=places)
         batches = inference_batches(
             [self.records[k] for k in keys],
             mapper,
             batch_size=self.batch_size,
             size_divisibility=detector.backbone.size_divisibility,
             num_workers=self.num_workers,
-            title=f"scoring ({request.detector}{'' if request.view == 'identity' else ', ' + request.view})",
+            title=f"scoring ({request.detector}{'' if view == 'identity' else ', ' + view})",
         )
         result: Table = {}
         was_training = detector.training
         detector.eval()
         try:
             for batch in batches:
-                for item, row in zip(batch, _SOURCES[request.source](detector, batch, fields)):
-                    if request.reference is not None:
+                for item, row in zip(batch, _rows(request, detector, batch, fields)):
+                    if reference is not None:
                         row["reference"] = item["reference"]
                     result[item["image_key"]] = row
         finally:
@@ -161,31 +170,22 @@ def _detections(
     return rows
 
 
-def _ground_truth(
-    detector: torch.nn.Module, batch: list[dict], fields: list[str]
-) -> list[dict[str, np.ndarray]]:
-    return [
-        {"roi_feature": _to_numpy(f), "classes": _to_numpy(c)}
-        for f, c in ground_truth_features(detector, batch)
-    ]
+def _rows(request: Pass, detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict]:
+    """The row of each tile of `batch` for this kind of request."""
+    if isinstance(request, GroundTruthFeatures):
+        pairs = ground_truth_features(detector, batch)
+        return [{"roi_feature": _to_numpy(f), "classes": _to_numpy(c)} for f, c in pairs]
+    if isinstance(request, ImageFeatures):
+        features = image_features(detector, batch, feature=request.feature)
+        return [{"image_feature": _to_numpy(f)} for f in features]
+    if isinstance(request, PredictedLoss):
+        return [{"predicted_loss": _to_numpy(value[None])} for value in detector.predict_loss(batch)]
+    return _detections(detector, batch, fields)
 
 
-def _images(detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
-    (feature,) = fields or ["res5"]
-    return [{"image_feature": _to_numpy(f)} for f in image_features(detector, batch, feature=feature)]
-
-
-def _losses(detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
-    if not hasattr(detector, "predict_loss"):
-        raise ConfigError(
-            f"the strategy needs a detector that predicts its loss, which {type(detector).__name__} does not; train "
-            "with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
-        )
-    return [{"predicted_loss": _to_numpy(value[None])} for value in detector.predict_loss(batch)]
-
-
-_SOURCES = {"detections": _detections, "ground_truth": _ground_truth, "image": _images, "loss": _losses}
-_COUNTED_AS = {"detections": "", "ground_truth": " ground truth", "image": " backbone", "loss": " backbone"}
+_COUNTED_AS = {
+    Detections: "", GroundTruthFeatures: " ground truth", ImageFeatures: " backbone", PredictedLoss: " backbone"
+}  # fmt: skip
 
 
 def _to_numpy(value: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..modeling.prototypes import PrototypeBranch, refit_prototypes
-from ..strategies import Pass
+from ..strategies import GroundTruthFeatures
 from .pool import PoolScorer, detector_of
 
 
@@ -33,7 +33,7 @@ def refitted_prototypes(
         return
     branch = branches[0]
     kept = {name: value.clone() for name, value in branch.state_dict().items()}
-    table = scorer.run(Pass(over=tuple(labelled), detector="auxiliary", source="ground_truth"))
+    table = scorer.run(GroundTruthFeatures(over=tuple(labelled), detector="auxiliary"))
     rows = [table[key] for key in sorted(table)]
     features = torch.as_tensor(np.concatenate([r["roi_feature"] for r in rows]))
     labels = torch.as_tensor(np.concatenate([r["classes"] for r in rows]) >= num_known).long()

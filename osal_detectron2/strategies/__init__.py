@@ -4,7 +4,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from .base import (
+    Detections,
+    GroundTruthFeatures,
+    ImageFeatures,
     Pass,
+    PredictedLoss,
     QueryContext,
     Selection,
     Strategy,
@@ -21,7 +25,11 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "Detections",
+    "GroundTruthFeatures",
+    "ImageFeatures",
     "Pass",
+    "PredictedLoss",
     "QueryContext",
     "Selection",
     "Strategy",

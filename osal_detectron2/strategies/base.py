@@ -7,6 +7,7 @@ with made-up scores, and the engine alone decides how a pass is batched, sharded
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,26 +20,59 @@ Table = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Pass:
-    """A request for one forward pass of one detector over some tiles.
+    """A request for one forward pass of one detector over some tiles; the subclasses say what comes back.
 
-    `source` says what comes back for every key of `over`:
-      "detections"    boxes (B, 4) xyxy in tile pixels, scores (B,), classes (B,), and the `fields` asked for, each
-                      (B,) or (B, m): e.g. loc_tightness, cls_uncertainty, dist_known, dist_unknown, logits, roi_feature
-      "ground_truth"  roi_feature (n, d) and classes (n,) of the annotated nuclei of labelled tiles
-      "image"         image_feature (D,), the mean over the tile of what `fields` names: ("res5",), the default, the
-                      last map of the backbone, or ("fpn",) those that the ROI heads read
-      "loss"          predicted_loss (1,) of a target with a loss prediction head
+    Every key of `over` gets a row of columns. `source` names the kind.
+    """
+
+    over: tuple[str, ...]
+    detector: str = "target"
+    source: ClassVar[str]
+
+    def __new__(cls, *args, **kwargs):
+        # Most strategies want detections: a plain Pass(over=..., fields=...) is such a request.
+        return super().__new__(Detections if cls is Pass else cls)
+
+
+@dataclass(frozen=True)
+class Detections(Pass):
+    """Columns boxes (B, 4) xyxy in tile pixels, scores (B,), classes (B,), and the `fields` asked for.
+
+    These are (B,) or (B, m): loc_tightness, cls_uncertainty, dist_known, logits, roi_feature ... (docs/models.md).
     `view` names a transformation of the tile before the pass (`scoring.views`; "identity" leaves it alone). Its
     detections are in pixels of the view. With `reference`, boxes (R, 4) of each tile in tile pixels, the table has a
     column "reference" (R, 4): where they lie in the view.
     """
 
-    over: tuple[str, ...]
-    detector: str = "target"
-    source: str = "detections"
     fields: tuple[str, ...] = ()
     view: str = "identity"
     reference: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
+    source = "detections"
+
+
+@dataclass(frozen=True)
+class GroundTruthFeatures(Pass):
+    """Columns roi_feature (n, d) and classes (n,) of the annotated nuclei of labelled tiles."""
+
+    source = "ground_truth"
+
+
+@dataclass(frozen=True)
+class ImageFeatures(Pass):
+    """Column image_feature (D,), the mean over the tile of `feature`.
+
+    "res5", the last map of the backbone, or "fpn", those that the ROI heads read.
+    """
+
+    feature: str = "res5"
+    source = "image"
+
+
+@dataclass(frozen=True)
+class PredictedLoss(Pass):
+    """Column predicted_loss (1,) of a target with a loss prediction head."""
+
+    source = "loss"
 
 
 @dataclass(frozen=True)
@@ -91,13 +125,13 @@ class NoSettings:
 class Strategy:
     """Base of all strategies. Subclasses set `name`, `needs`, `cost` and define `select`.
 
-    `needs` maps a detector ("target", "auxiliary") to the detection fields that the strategy will ask of it; it
-    is checked against the model before training begins. `Settings` is a frozen dataclass of its settings with their
-    defaults; `add_osal_config` makes the config node OSAL.<node> of it, each field a key in capitals, and the engine
-    gives the values to the constructor. `cost` maps a kind of forward pass, as `PoolScorer` counts them, to the tiles
-    that a query with default settings takes: "U" pool, "L" labelled, "N" budget. `overrides` are config keys with the
-    values that the strategy's own detectors need (another meta-architecture, another auxiliary); they win over the
-    config file.
+    `needs` maps a detector ("target", "auxiliary") to the detection fields that the strategy will ask of it, or
+    "predicted_loss"; it is checked against the model before training begins. `Settings` is a frozen dataclass of its
+    settings with their defaults; `add_osal_config` makes the config node OSAL.<node> of it, each field a key in
+    capitals, and the engine gives the values to the constructor. `cost` maps a kind of forward pass, as `PoolScorer`
+    counts them, to the tiles that a query with default settings takes: "U" pool, "L" labelled, "N" budget.
+    `overrides` are config keys with the values that the strategy's own detectors need (another meta-architecture,
+    another auxiliary); they win over the config file.
     """
 
     name: str = ""

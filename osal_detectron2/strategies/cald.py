@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ConfigError
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .box_match import acquisition_set, best_match
 from .posteriors import confidence, softmax
 
@@ -125,7 +125,7 @@ class CALD(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, fields=("logits",))
+        table = yield Detections(over=context.pool, fields=("logits",))
         clean, boxes, posterior, seen = {}, {}, {}, {}
         for key in context.pool:
             clean[key] = acquisition_set(table[key], score_thresh=context.score_thresh)
@@ -135,7 +135,7 @@ class CALD(Strategy):
             seen[key] = self._best_scores(clean[key])
         total = dict.fromkeys(context.pool, 0.0)
         for view in self.settings.views:
-            table = yield Pass(over=context.pool, fields=("logits",), view=view, reference=boxes)
+            table = yield Detections(over=context.pool, fields=("logits",), view=view, reference=boxes)
             for key in context.pool:
                 found = acquisition_set(table[key], score_thresh=context.score_thresh)
                 seen[key] = seen[key] + self._best_scores(found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ConfigError
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import ImageFeatures, Query, QueryContext, Selection, Strategy, register, require_pool
 
 FEATURES = ("res5", "fpn")
 
@@ -78,7 +78,7 @@ class Coreset(Strategy):
         require_pool(context)
         # In the order of the tie hash: the first of the largest distances is then the one that the seed prefers.
         keys, labelled = context.rank(context.pool), sorted(context.labelled)
-        table = yield Pass(over=(*keys, *labelled), source="image", fields=(self.settings.feature,))
+        table = yield ImageFeatures(over=(*keys, *labelled), feature=self.settings.feature)
         points = np.stack([table[k]["image_feature"] for k in keys])
         centres = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
         chosen, radii = k_center_greedy(points, centres, size=context.size)

@@ -1,6 +1,6 @@
 """COUNT_ALL: the density control (methods section 2.3). How much of PCSS is due to its prototypes?"""
 
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 
 
 @register
@@ -17,7 +17,7 @@ class CountAll(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, detector="auxiliary")
+        table = yield Detections(over=context.pool, detector="auxiliary")
         count = {k: float(len(table[k]["scores"])) for k in context.pool}
         mean = {k: float(table[k]["scores"].mean()) if count[k] else 0.0 for k in context.pool}
         selected = tuple(context.rank(context.pool, count, mean)[: context.size])

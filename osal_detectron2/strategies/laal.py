@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ConfigError
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .box_match import acquisition_set, best_match
 from .posteriors import confidence, softmax
 
@@ -94,7 +94,7 @@ class LAAL(Strategy):
         require_pool(context)
         scores: dict[str, dict[str, float]] = {}
         fields = self.needs["target"] if self.settings.mode != "ls_c" else ("logits",)
-        table = yield Pass(over=context.pool, fields=fields)
+        table = yield Detections(over=context.pool, fields=fields)
         clean = {k: acquisition_set(table[k], score_thresh=context.score_thresh) for k in context.pool}
         pmax = {k: confidence(softmax(clean[k]["logits"])) for k in context.pool}
         scores["n_detected"] = {k: float(len(p)) for k, p in pmax.items()}
@@ -123,7 +123,7 @@ class LAAL(Strategy):
         }
         overlap = {k: np.zeros(len(rows[k])) for k in context.pool}
         for sigma in self.settings.sigmas:
-            table = yield Pass(over=context.pool, view=f"noise:{sigma:g}")
+            table = yield Detections(over=context.pool, view=f"noise:{sigma:g}")
             for key in context.pool:
                 noisy = acquisition_set(table[key], score_thresh=context.score_thresh)["boxes"]
                 if len(noisy):

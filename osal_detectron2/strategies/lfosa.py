@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from ..core.seeding import derive_seed
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .tile_means import mean_looseness
 
 AGGREGATIONS = {"mean": np.mean, "sum": np.sum}
@@ -98,7 +98,7 @@ class LfOSA(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, detector="auxiliary", fields=("logits",))
+        table = yield Detections(over=context.pool, detector="auxiliary", fields=("logits",))
         boxes = {k: activations(table[k]["logits"]) for k in context.pool}
         weights = known_weights(
             np.concatenate([c for c, _ in boxes.values()]),
@@ -108,7 +108,7 @@ class LfOSA(Strategy):
         )
         ends = np.cumsum([len(c) for c, _ in boxes.values()])
         of_tile = dict(zip(boxes, np.split(weights, ends[:-1])))
-        table = yield Pass(over=context.pool, detector="target", fields=("loc_tightness",))
+        table = yield Detections(over=context.pool, detector="target", fields=("loc_tightness",))
         aggregate = AGGREGATIONS[self.settings.agg]
         known = {k: float(aggregate(w)) if len(w) else 0.0 for k, w in of_tile.items()}
         li = {k: mean_looseness(table[k], score_thresh=context.score_thresh) for k in context.pool}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import PredictedLoss, Query, QueryContext, Selection, Strategy, register, require_pool
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class LL4AL(Strategy):
     """
 
     name = "ll4al"
+    needs = {"target": ("predicted_loss",)}
     Settings, node = LL4ALSettings, "LL4AL"
     cost = {"target backbone": "U"}
     overrides = {"MODEL.META_ARCHITECTURE": "LossPredictionRCNN"}
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, source="loss")
+        table = yield PredictedLoss(over=context.pool)
         predicted = {k: float(table[k]["predicted_loss"][0]) for k in context.pool}
         selected = tuple(context.rank(context.pool, predicted)[: context.size])
         reasons = {

@@ -16,7 +16,16 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from ..core.seeding import derive_seed
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import (
+    Detections,
+    GroundTruthFeatures,
+    Query,
+    QueryContext,
+    Selection,
+    Strategy,
+    register,
+    require_pool,
+)
 from .tile_means import mean_entropy, mean_looseness
 
 MIN_UNKNOWN = 5  # with fewer labelled unknown nuclei, the distance to them is left out
@@ -170,7 +179,7 @@ class OpenAL(Strategy):
         keys = sorted(context.pool)
         for start in range(0, len(keys), TILES_PER_PASS):
             part = tuple(keys[start : start + TILES_PER_PASS])
-            table = yield Pass(over=part, detector="target", fields=_FIELDS)
+            table = yield Detections(over=part, detector="target", fields=_FIELDS)
             for key in part:
                 rows = table[key]
                 kept = np.asarray(rows["scores"], dtype=np.float64) >= context.score_thresh
@@ -204,7 +213,7 @@ class OpenAL(Strategy):
         keys = tuple(sorted(context.labelled))
         if not keys:
             return None
-        table = yield Pass(over=keys, detector="target", source="ground_truth")
+        table = yield GroundTruthFeatures(over=keys)
         classes = np.concatenate([table[k]["classes"] for k in keys])
         if len(classes) == 0:
             return None

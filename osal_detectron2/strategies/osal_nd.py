@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from ..core.errors import ConfigError
-from .base import Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
+from .base import Detections, Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .prototype_count import COUNT_RULES, count_known, warn_if_blind
 from .tile_means import mean_looseness, mean_vacuity
 
@@ -59,7 +59,7 @@ class OSALND(Strategy):
             if self.use_ci or self.use_li:
                 candidates = self.cut(candidates, context)
         if self.use_ci or self.use_li:
-            table = yield Pass(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
+            table = yield Detections(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
             threshold = context.score_thresh
             scores["ci"] = {k: mean_vacuity(table[k], score_thresh=threshold) for k in candidates}
             scores["li"] = {k: mean_looseness(table[k], score_thresh=threshold) for k in candidates}
@@ -79,7 +79,7 @@ class OSALND(Strategy):
 
     def stage_one(self, context: QueryContext, scores: dict) -> Generator[Pass, Table, list[str]]:
         """The whole pool, most known nuclei first; fills `scores` with the counts."""
-        table = yield Pass(over=context.pool, detector="auxiliary", fields=_PROTOTYPE_FIELDS)
+        table = yield Detections(over=context.pool, detector="auxiliary", fields=_PROTOTYPE_FIELDS)
         counted = {k: count_known(table[k], rule=self.count_rule) for k in context.pool}
         scores["n_known"] = {k: float(n) for k, (n, _) in counted.items()}
         scores["margin"] = {k: m for k, (_, m) in counted.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .base import Table as Tables
 from .box_match import best_match
 from .posteriors import softmax
@@ -40,9 +40,9 @@ class OSALNDPlus(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        auxiliary = yield Pass(over=context.pool, detector="auxiliary", fields=self.needs["auxiliary"])
+        auxiliary = yield Detections(over=context.pool, detector="auxiliary", fields=self.needs["auxiliary"])
         warn_if_blind(auxiliary)
-        target = yield Pass(over=context.pool, fields=self.needs["target"])
+        target = yield Detections(over=context.pool, fields=self.needs["target"])
         have = [sum(tile.get(c, 0) for tile in context.labelled.values()) for c in context.known_classes]
         keys = context.rank(context.pool)  # equals go by this order
         expected = np.stack([self.expected(auxiliary[k], target[k], have) for k in keys])

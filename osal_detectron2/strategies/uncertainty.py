@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ConfigError
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .posteriors import confidence, entropy, softmax
 
 MODES = ("entropy", "least_confidence", "margin")
@@ -85,7 +85,7 @@ class Uncertainty(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, fields=("logits",))
+        table = yield Detections(over=context.pool, fields=("logits",))
         both = {
             k: tile_score(
                 table[k], mode=self.settings.mode, agg=self.settings.agg, score_thresh=context.score_thresh

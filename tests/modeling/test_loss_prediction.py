@@ -19,8 +19,8 @@ from osal_detectron2.modeling.loss_prediction import (
 )
 from osal_detectron2.modeling.meta_arch import target_cfg
 from osal_detectron2.modeling.optimizer import build_osal_optimizer
-from osal_detectron2.scoring.pool import PoolScorer
-from osal_detectron2.strategies import Pass
+from osal_detectron2.scoring.pool import PoolScorer, check_needs
+from osal_detectron2.strategies import PredictedLoss, get_strategy
 
 
 @pytest.fixture
@@ -202,14 +202,17 @@ def test_the_pool_gets_one_number_a_tile(ll4al_cfg, make_input):
     tables = []
     for batch_size in (1, 2):
         scorer = PoolScorer(model, records, mapper=mapper, batch_size=batch_size)
-        tables.append(scorer.run(Pass(over=keys, source="loss")))
+        tables.append(scorer.run(PredictedLoss(over=keys)))
         assert scorer.passes == {"target backbone": 3}
     one, two = ([t[k]["predicted_loss"].item() for k in keys] for t in tables)
     assert tables[0]["a"]["predicted_loss"].shape == (1,) and len(set(one)) == 3
     assert one == pytest.approx(two, abs=1e-5)
     plain = build_model(target_cfg(ll4al_cfg))
-    with pytest.raises(ConfigError, match="LossPredictionRCNN"):
-        PoolScorer(plain, records, mapper=mapper).run(Pass(over=keys, source="loss"))
+    with pytest.raises(
+        ConfigError, match="ll4al needs a detector that predicts its loss.*LossPredictionRCNN"
+    ):
+        check_needs(get_strategy("ll4al"), plain)
+    check_needs(get_strategy("ll4al"), model)
 
 
 # ---- the head ----------------------------------------------------------------------------------------------

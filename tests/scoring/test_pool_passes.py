@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from osal_detectron2 import add_osal_config
 from osal_detectron2.modeling.meta_arch import target_cfg
 from osal_detectron2.scoring.pool import PoolScorer
-from osal_detectron2.strategies import Pass
+from osal_detectron2.strategies import Detections, ImageFeatures
 
 KEYS = ("a", "b", "c")
 
@@ -40,18 +40,18 @@ def scorer(detector):
 
 
 def test_passes_are_counted_in_the_terms_of_the_cost_table(scorer):
-    scorer.run(Pass(over=KEYS, fields=("logits",)))
-    scorer.run(Pass(over=KEYS[:2], source="image", fields=("res5",)))
+    scorer.run(Detections(over=KEYS, fields=("logits",)))
+    scorer.run(ImageFeatures(over=KEYS[:2]))
     assert scorer.passes == {"target": 3, "target backbone": 2}
-    scorer.run(Pass(over=KEYS, fields=("logits",)))
-    scorer.run(Pass(over=KEYS, source="image", fields=("res5",)))
+    scorer.run(Detections(over=KEYS, fields=("logits",)))
+    scorer.run(ImageFeatures(over=KEYS))
     assert scorer.passes == {"target": 3, "target backbone": 3}, "a tile is passed once for the same question"
 
 
 def test_each_image_feature_is_kept_apart(scorer):
     """A C4 model reads one map only, so both are equal in value, but neither may answer for the other unasked."""
-    last = scorer.run(Pass(over=KEYS, source="image", fields=("res5",)))
-    read = scorer.run(Pass(over=KEYS, source="image", fields=("fpn",)))
+    last = scorer.run(ImageFeatures(over=KEYS))
+    read = scorer.run(ImageFeatures(over=KEYS, feature="fpn"))
     assert scorer.passes == {"target backbone": 6}
     for key in KEYS:
         assert set(last[key]) == {"image_feature"}

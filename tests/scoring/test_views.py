@@ -16,7 +16,7 @@ from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.data.mapper import TileMapper
 from osal_detectron2.scoring.pool import PoolScorer
 from osal_detectron2.scoring.views import ViewMapper, check_view, make_view, view_names
-from osal_detectron2.strategies import Pass
+from osal_detectron2.strategies import Detections
 
 HEIGHT, WIDTH = 90, 120
 SQUARE = np.array([70.0, 20.0, 95.0, 45.0])
@@ -274,7 +274,7 @@ def records(tmp_path_factory):
 
 def request(records, view, boxes=((10.0, 10.0, 40.0, 30.0),)):
     reference = {k: np.array(boxes).reshape(-1, 4) for k in records}
-    return Pass(over=tuple(records), view=view, fields=("logits",), reference=reference)
+    return Detections(over=tuple(records), view=view, fields=("logits",), reference=reference)
 
 
 @pytest.mark.parametrize("view", ["noise:8", "cutout", "downscale:0.8", "rotate:5"])
@@ -300,7 +300,9 @@ def test_detections_are_in_pixels_of_the_view(detector, records, tmp_path, view)
     for key in ("0.png", "2.png"):
         item = seen(records[key], view, short_edge=96)
         stored = write(tmp_path, item["image"].permute(1, 2, 0).numpy(), key)
-        direct = PoolScorer(detector, {key: stored}, mapper=mapper()).run(Pass(over=(key,)))[key]["boxes"]
+        direct = PoolScorer(detector, {key: stored}, mapper=mapper()).run(Detections(over=(key,)))[key][
+            "boxes"
+        ]
         scale = item["width"] / stored["width"], item["height"] / stored["height"]
         assert scale[0] < 0.8 and len(direct)
         assert table[key]["boxes"] == pytest.approx(direct * np.tile(scale, 2), abs=1e-3)
@@ -308,20 +310,14 @@ def test_detections_are_in_pixels_of_the_view(detector, records, tmp_path, view)
 
 def test_views_and_references_are_never_taken_from_an_earlier_pass(detector, records):
     scorer = PoolScorer(detector, records, mapper=mapper(96), batch_size=2)
-    clean = scorer.run(Pass(over=tuple(records), fields=("logits",)))
+    clean = scorer.run(Detections(over=tuple(records), fields=("logits",)))
     assert "reference" not in clean["0.png"]
-    again = scorer.run(Pass(over=tuple(records), fields=("logits",)))
+    again = scorer.run(Detections(over=tuple(records), fields=("logits",)))
     assert scorer.passes["target"] == 5 and again["0.png"]["boxes"] is clean["0.png"]["boxes"]
-    noisy = {s: scorer.run(Pass(over=tuple(records), view="noise:48"), seed=s) for s in (0, 1)}
+    noisy = {s: scorer.run(Detections(over=tuple(records), view="noise:48"), seed=s) for s in (0, 1)}
     assert not np.array_equal(noisy[0]["0.png"]["scores"], noisy[1]["0.png"]["scores"])
     other = scorer.run(request(records, "cutout", boxes=[(0.0, 0.0, 20.0, 20.0), (30.0, 30.0, 60.0, 60.0)]))
     assert len(other["0.png"]["reference"]) == 2
     third = scorer.run(request(records, "cutout"))
     assert len(third["0.png"]["reference"]) == 1
     assert scorer.passes == {"target": 25}
-
-
-def test_annotated_boxes_have_no_views(detector, records):
-    scorer = PoolScorer(detector, records, mapper=mapper())
-    with pytest.raises(ConfigError, match="ground_truth has no view 'hflip'"):
-        scorer.run(Pass(over=tuple(records), source="ground_truth", view="hflip"))

@@ -96,7 +96,7 @@ def test_ties_are_of_distances_equal_up_to_float_noise():
 
 
 def test_the_choice_of_the_feature_travels_with_the_pass_and_a_wrong_one_names_the_key():
-    assert run(POOL, LABELLED, budget=1)[1].fields == ("res5",)
-    assert run(POOL, LABELLED, budget=1, feature="fpn")[1].fields == ("fpn",)
+    assert run(POOL, LABELLED, budget=1)[1].feature == "res5"
+    assert run(POOL, LABELLED, budget=1, feature="fpn")[1].feature == "fpn"
     with pytest.raises(ConfigError, match="OSAL.CORESET.FEATURE: 'p6' is not one of res5, fpn"):
         Coreset(feature="p6")
