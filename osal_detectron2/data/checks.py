@@ -217,18 +217,13 @@ def annotation_zero_findings(data: dict, json_file: str) -> list[Finding]:
 def unlabelled_findings(
     data: dict, known_classes: Sequence[str], json_file: str, trains: bool
 ) -> list[Finding]:
-    """What a set without any box is good for, and whether its annotators could name what is unknown."""
+    """What a set without any box is good for."""
     message = f"{json_file}: no box at all"
     if not trains:
         remedy = "nothing can be measured on it: the run says '-' for every figure of the detector"
         return [Finding(WARNING, "unlabelled", message, remedy)]
     remedy = "such a run starts where people label (OSAL.ORACLE.NAME human); or give the labelled JSON"
-    findings = [Finding(WARNING, "unlabelled", message, remedy)]
-    if not {category["name"] for category in data["categories"]} - set(known_classes):
-        message = f"{json_file}: no category is unknown, so nobody can mark an unknown nucleus"
-        remedy = "add the other classes, or one called other, to the categories"
-        findings.append(Finding(WARNING, "unknown-absent", message, remedy))
-    return findings
+    return [Finding(WARNING, "unlabelled", message, remedy)]
 
 
 def class_findings(data: dict, known_classes: Sequence[str], json_file: str, trains: bool) -> list[Finding]:

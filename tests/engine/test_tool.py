@@ -227,7 +227,7 @@ def test_tiles_without_any_label_start_a_run_with_people_and_no_other(tiny_confi
     assert train(tiny_config, *options, "OSAL.ORACLE.NAME", "human") == 0
     (batch,) = (tmp_path / "run").rglob("batch.json")
     names = [c["name"] for c in json.loads(batch.read_text())["categories"]]
-    assert names == ["tumor", "lymphocyte", "stromal"]
+    assert names == ["tumor", "lymphocyte", "stromal", "unknown"], "and people can still mark what is unknown"
 
 
 def test_a_config_made_from_the_data_trains(tiles, tmp_path, capsys):
