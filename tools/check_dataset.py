@@ -11,6 +11,7 @@ from osal_detectron2.core.store import write_bytes
 from osal_detectron2.data.checks import check_dataset
 from osal_detectron2.data.coco_file import ERROR, INFO, WARNING
 from osal_detectron2.data.detector_fit import detector_settings
+from osal_detectron2.quiet import quiet
 
 EXAMPLE = """example:
   python tools/check_dataset.py --json tiles/train.json --image-root tiles/images --known tumor lymphocyte \\
@@ -32,6 +33,7 @@ def main(argv=None) -> int:
     parser.add_argument("--max-lines", type=int, default=5, help="lines for each kind of finding (default 5)")
     parser.add_argument("--json-report", metavar="FILE", help="write all findings to FILE")
     args = parser.parse_args(argv)
+    quiet()
     try:
         findings = check_dataset(
             args.json,

@@ -9,13 +9,13 @@ Words after the options change the config, as in Detectron2's tools/lazyconfig_t
 """
 
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
-# Detectron2 on a recent torch warns of what its users cannot mend.
-warnings.filterwarnings("ignore", message=".*(torch.jit.script|indexing argument|`broadcast_buffers`)")
+from osal_detectron2.quiet import quiet  # noqa: E402
+
+quiet()
 
 import osal_detectron2  # noqa: E402, F401  (first: it explains what to do if Detectron2 is missing)
 

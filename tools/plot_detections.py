@@ -4,12 +4,12 @@
 import argparse
 import logging
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
-# Detectron2 on a recent torch warns of what its users cannot mend.
-warnings.filterwarnings("ignore", message=".*(torch.jit.script|indexing argument)")
+from osal_detectron2.quiet import quiet  # noqa: E402
+
+quiet()
 
 from osal_detectron2.core.errors import ConfigError, DataError, OSALError  # noqa: E402
 

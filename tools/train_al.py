@@ -10,13 +10,13 @@ osal_detectron2.engine.ActiveLearningTrainer, which you may as well use from a s
 """
 
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
-# Detectron2 on a recent torch warns of what its users cannot mend.
-warnings.filterwarnings("ignore", message=".*(torch.jit.script|indexing argument|`broadcast_buffers`)")
+from osal_detectron2.quiet import quiet  # noqa: E402
+
+quiet()
 
 from osal_detectron2 import add_osal_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
 

@@ -2,11 +2,12 @@
 
 from .checkpoint import AtomicCheckpointer
 from .hooks import ActiveLearningHook
+from .logs import log_banner, setup_logs
 from .people import AwaitingLabels
 from .plain_loop import batches_of_rounds
 from .preview import preview_next_round
 from .round_steps import RoundSteps
-from .round_trainer import RoundTrainer, log_banner, setup_logs
+from .round_trainer import RoundTrainer
 from .session import Session
 from .trainer import ActiveLearningTrainer
 

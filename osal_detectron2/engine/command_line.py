@@ -1,6 +1,8 @@
 """What the training tools have in common: options, launch over processes, and one line for an error."""
 
 import argparse
+import multiprocessing
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,12 +16,15 @@ from ..core.lock import RunLock
 from ..core.store import clean_temporary
 from ..dist import join, leave, started_by_torchrun
 from ..evaluation.report import describe_run
+from .logs import log_banner, setup_logs
 from .people import AwaitingLabels
 from .preview import preview_next_round
-from .round_trainer import RoundTrainer, log_banner, setup_logs
+from .round_trainer import RoundTrainer
 
 # (arguments) -> OUTPUT_DIR and a function (resume=bool, read_only=bool) -> trainer; raises ConfigError.
 Prepare = Callable[[argparse.Namespace], tuple[str, Callable[..., RoundTrainer]]]
+
+INTERRUPTED = 130  # the exit code of shells for SIGINT
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace, prepare: Prepare) -> None:
             args=(args, prepare),
         )
     except ProcessExitedException as stopped:
+        if stopped.exit_code == INTERRUPTED:
+            _say_interrupted()
         if stopped.signal_name is None:  # the process has printed its error already
             raise SystemExit(stopped.exit_code or 1) from None
         print(
@@ -61,6 +68,11 @@ def run(args: argparse.Namespace, prepare: Prepare) -> None:
             file=sys.stderr,
         )
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # of several processes; a single one has said so in `main`
+        for process in multiprocessing.active_children():
+            process.terminate()
+        _say_interrupted()
+        raise SystemExit(INTERRUPTED) from None
 
 
 def main(args: argparse.Namespace, prepare: Prepare) -> None:
@@ -82,8 +94,18 @@ def main(args: argparse.Namespace, prepare: Prepare) -> None:
         )
         print(f"error: the training diverged ({str(error).splitlines()[0]}): {advice}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        if multiprocessing.parent_process() is None and comm.is_main_process():
+            _say_interrupted()
+        raise SystemExit(INTERRUPTED) from None
     finally:
         leave()
+
+
+def _say_interrupted() -> None:
+    words = [word for word in sys.argv if word != "--resume"]
+    command = shlex.join(["python", words[0], "--resume", *words[1:]])
+    print(f"stopped by Ctrl-C. Go on where it was: {command}", file=sys.stderr)
 
 
 def train(args: argparse.Namespace, prepare: Prepare) -> None:

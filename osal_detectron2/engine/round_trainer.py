@@ -9,19 +9,16 @@ import torch
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
-from ..core.errors import OSALError
-from ..core.store import write_bytes
 from ..dist import on_main
 from .checkpoint import AtomicCheckpointer
 from .hooks import BOUNDARY, INITIAL_WEIGHTS
+from .logs import ScreenWriter, starting_weights
 from .round_0 import check_recipe
 from .round_files import record
 from .session import Session
 
 FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
-_SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
 
 
 class RoundTrainer(DefaultTrainer):
@@ -82,7 +79,8 @@ class RoundTrainer(DefaultTrainer):
         return ret
 
     def build_writers(self) -> list:
-        return default_writers(self.output_dir, self.max_iter)
+        # Detectron2's ETA knows of the training alone, so it gets no end to reckon with.
+        return [ScreenWriter(self), *default_writers(self.output_dir)]
 
     def train(self) -> None:
         """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
@@ -93,7 +91,10 @@ class RoundTrainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As DefaultTrainer's; a run that is at its beginning then adopts OSAL.SCHEDULE.ROUND_0, if given."""
-        self.checkpointer.resume_or_load(self.weights, resume=resume)
+        if self.weights or (resume and self.checkpointer.has_checkpoint()):
+            self.checkpointer.resume_or_load(self.weights, resume=resume)
+        else:
+            logging.getLogger(__name__).info(starting_weights(self.session.config))
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
         if self.round_0 and self.start_iter == 0:
@@ -135,37 +136,3 @@ class RoundTrainer(DefaultTrainer):
     def config_text(self) -> str:
         """What config.yaml of the run says: here the flat settings of the session."""
         return json.dumps(dict(self.session.config), indent=1)
-
-
-def setup_logs(trainer: RoundTrainer) -> None:
-    """Log to the screen and to log.txt of the run, and write the resolved config.yaml. Collective."""
-    for name in ("fvcore", "detectron2", "osal_detectron2"):
-        setup_logger(
-            trainer.output_dir, distributed_rank=comm.get_rank(), name=name, abbrev_name=_SHORT.get(name)
-        )
-    # The tool prints an OSALError in one line; Detectron2's loop would log its traceback first.
-    logging.getLogger("detectron2.engine.train_loop").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], OSALError))
-    )
-    on_main(write_bytes, os.path.join(trainer.output_dir, "config.yaml"), trainer.config_text().encode())
-
-
-def log_banner(trainer: RoundTrainer) -> None:
-    """Say where the run stands, before it goes on."""
-    completed = trainer.start_iter
-    labelled = on_main(lambda: len(trainer.steps.ledger.labelled_keys()))
-    if completed < trainer.max_iter:
-        round_index, start, length = trainer.schedule.locate(completed)
-        where = (
-            f"round {round_index} of {trainer.steps.last_round}, iteration {completed - start} of {length}"
-        )
-    else:
-        where = "all rounds are trained"
-    logging.getLogger(__name__).info(
-        "%s %s: %s, %d tiles labelled, %s",
-        "resuming" if completed else "starting",
-        os.path.abspath(trainer.output_dir),
-        where,
-        labelled,
-        f"strategy {trainer.steps.strategy.name}, labelled tiles per round {list(trainer.schedule.labelled)}",
-    )
