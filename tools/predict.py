@@ -91,6 +91,8 @@ def main(argv=None) -> int:
     kinds = ", ".join(f"{number} {name}" for name, number in found["per_class"].items())
     unknown = "" if found["looks_unknown"] is None else f"; {found['looks_unknown']} look unknown"
     print(f"{args.out}: {found['images']} images, {found['detections']} nuclei ({kinds}){unknown}")
+    if found["warning"]:
+        print(f"warning: {found['warning']}")
     return 0
 
 

@@ -13,6 +13,7 @@ from detectron2.data.detection_utils import read_image
 
 from ..core.errors import ConfigError, DataError
 from ..core.store import write_bytes, write_json
+from ..evaluation.open_set_check import prediction_warning
 from ..modeling.roi_heads import box_predictors
 from .detect import detect, unknown_rule
 from .geojson import feature_collection
@@ -53,7 +54,8 @@ def predict(
         overlap: pixels that neighbouring windows share; None: a quarter of the tile. Nuclei should be smaller.
 
     Returns:
-        {"images": n, "detections": n, "looks_unknown": n or None, "per_class": {name: n}}.
+        {"images": n, "detections": n, "looks_unknown": n or None, "per_class": {name: n}, "warning": text or None}; the
+        warning says where prototypes that were trained with this run tell nothing apart (evaluation/open_set_check.py).
 
     Raises:
         ConfigError, DataError: what was given cannot work, before anything is written. OutputError.
@@ -109,11 +111,14 @@ def predict(
         write_json(out / "images.json", coco_images(records, ids))
         _write_compact(out / "detections.json", coco_results(records, tables, [ids[n] for n in classes]))
     found = np.concatenate([table["classes"] for table in tables])
+    flags = np.concatenate([table["looks_unknown"] for table in tables]) if rule else np.zeros(0)
+    looks = {"look_known": int((flags == 0).sum()), "look_unknown": int((flags == 1).sum())}
     return {
         "images": len(records),
         "detections": len(found),
-        "looks_unknown": int(sum((t["looks_unknown"] == 1).sum() for t in tables)) if rule else None,
+        "looks_unknown": looks["look_unknown"] if rule else None,
         "per_class": {name: int((found == index).sum()) for index, name in enumerate(classes)},
+        "warning": prediction_warning(detector.folder, **looks) if rule in ("proto", "both") else None,
     }
 
 
