@@ -17,10 +17,10 @@ EPILOG = """example:
   python tools/plot_detections.py output/osal_nd output/random output/count_all --out output/fig5.png --number 2
   python tools/plot_detections.py output/osal_nd output/lfosa --out fig5.pdf --tiles tile_012.png --labels OSAL-ND LfOSA
 
-The first column is the annotation. Solid boxes in the colour of their class: detections that match a nucleus of that class
-at IoU 0.5; dotted: missed nuclei; hatched: extra detections; white dashes: nuclei of unknown classes. Reads config.yaml
-and model_final.pth of each run and writes nothing there. Paths in config.yaml are relative to the folder in which
-training was started."""
+The first column is the annotation. Solid boxes in the colour of their class: detections that match a nucleus of that
+class at IoU 0.5; dotted: missed nuclei; hatched: extra detections; white dashes: nuclei of unknown classes. Reads
+config.yaml and model_final.pth of each run and writes nothing there. Paths in config.yaml are relative to the folder in
+which training was started."""
 
 
 def parse_arguments(argv=None):

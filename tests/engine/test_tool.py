@@ -19,10 +19,13 @@ def test_a_run_leaves_everything_that_the_docs_name(reference):
     for name in ("curve.csv", "curves.png", "summary.json", "config.yaml", "log.txt", "last_checkpoint"):
         assert name in names
     assert {"rounds/000/gallery.png", "rounds/000/scores.npz", "rounds/002/metrics.json"} <= names
+    shown = json.loads((reference / "rounds/000/detections.json").read_text())["tiles"]
+    assert list(shown) == json.loads((reference / "rounds/000/selection.json").read_text())["selected"][:2]
+    assert all(len(tile["boxes"]) == len(tile["looks_unknown"]) for tile in shown.values())
     assert any(n.startswith("events.out.tfevents") for n in names)
     assert verify(reference) == []
     log = (reference / "log.txt").read_text()
-    assert "eta:" in log and "tiles/s" in log, "training and scoring show their progress"
+    assert "ETA" in log and "tiles/s" in log, "training and scoring show their progress"
     assert "round 0 of 2" in log
 
 
