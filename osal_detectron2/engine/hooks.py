@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from ..core.errors import ConfigError
 from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
+from ..modeling.round_clock import RoundClock
 from ..scoring.pool import check_needs
 from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
@@ -126,10 +127,12 @@ class ActiveLearningHook(HookBase):
             if fresh:
                 self.checkpointer.load_initial(self._initial_weights())
             part_of(self.trainer, "optimizer").state.clear()
+        batches = self.batches_per_iteration  # modules count the batches that they see
         for module in model.modules():
-            if hasattr(module, "begin_round"):
-                # Modules count the batches that they see.
-                module.begin_round(iterations=length * self.batches_per_iteration, reset=fresh)
+            if isinstance(module, RoundClock):
+                if fresh:
+                    module.forget()
+                module.set_clock(round_iters=length * batches, step=first_iteration * batches)
         records = self.steps.training_records()
         loader = self.make_loader(records, round_index, first_iteration, length)
         batches = self.batches = BatchesOfRound(loader, per_iteration=self.batches_per_iteration)

@@ -11,6 +11,8 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .round_clock import RoundClock
+
 MODES = ("posthoc", "branch", "edl")
 ACTIVATIONS = ("softplus", "relu", "exp")
 
@@ -60,16 +62,15 @@ def tmc_loss(evidence: torch.Tensor, labels: torch.Tensor, kl_weight: float) -> 
     return fit + kl_weight * divergence
 
 
-class KLSchedule(nn.Module):
+class KLSchedule(RoundClock):
     """Weight of the KL term: from 0 to `kl_weight` over the first `anneal_fraction` of a round.
 
     Where the length of the round is not known (`round_iters` 0) the weight is full from the start.
     """
 
     def __init__(self, *, kl_weight: float, anneal_fraction: float, round_iters: int = 0):
-        super().__init__()
-        self.kl_weight, self.anneal_fraction, self.round_iters = kl_weight, anneal_fraction, round_iters
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        super().__init__(round_iters=round_iters)
+        self.kl_weight, self.anneal_fraction = kl_weight, anneal_fraction
 
     @classmethod
     def from_cfg(cls, cfg):
@@ -77,12 +78,6 @@ class KLSchedule(nn.Module):
         return cls(
             kl_weight=node.KL_WEIGHT, anneal_fraction=node.ANNEAL_FRACTION, round_iters=cfg.SOLVER.MAX_ITER
         )
-
-    def begin_round(self, *, iterations: int, reset: bool) -> None:
-        """Tell the schedule the length of the round; `reset` starts it again."""
-        self.round_iters = iterations
-        if reset:
-            self.steps.zero_()
 
     def advance(self) -> float:
         """The weight at this training step; each call is one step."""

@@ -17,6 +17,7 @@ from torch import nn
 from osal_detectron2.core.errors import ConfigError
 
 from .features import mean_over_image
+from .round_clock import RoundClock
 
 
 def pair_loss(predicted: torch.Tensor, losses: torch.Tensor, *, margin: float = 1.0) -> torch.Tensor:
@@ -42,10 +43,10 @@ def pair_loss(predicted: torch.Tensor, losses: torch.Tensor, *, margin: float = 
     return (margin - torch.where(larger, difference, -difference)).clamp(min=0).mean()
 
 
-class LossPredictionModule(nn.Module):
+class LossPredictionModule(RoundClock):
     """Predicts the loss of an image: for each feature map mean, linear, ReLU; then one linear layer over all.
 
-    It also counts the iterations of the round: after `detach_fraction` of them its loss stops reaching the backbone.
+    After `detach_fraction` of a round its loss stops reaching the backbone.
     """
 
     @configurable
@@ -63,10 +64,9 @@ class LossPredictionModule(nn.Module):
             channels, strides: of each feature map, by name; any number of them.
             hidden: width of the linear layer of each map.
             detach_fraction: 0 always detached, 1 never.
-            round_iters: iterations of the round, until `begin_round` says otherwise; 0 if not known (then only a
-                fraction of 0 detaches).
+            round_iters: see `RoundClock`; where it is 0, only a fraction of 0 detaches.
         """
-        super().__init__()
+        super().__init__(round_iters=round_iters)
         if not 0 <= detach_fraction <= 1:
             raise ConfigError(
                 f"OSAL.LL4AL.DETACH_FRACTION is {detach_fraction}: choose a fraction from 0 to 1"
@@ -74,9 +74,6 @@ class LossPredictionModule(nn.Module):
         self.strides, self.detach_fraction = dict(strides), detach_fraction
         self.levels = nn.ModuleDict({name: nn.Linear(c, hidden) for name, c in channels.items()})
         self.score = nn.Linear(hidden * len(channels), 1)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        # A buffer too: a resumed run has to see whether `steps` belong to this round or fill the one before.
-        self.register_buffer("round_iters", torch.tensor(round_iters))
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -89,11 +86,9 @@ class LossPredictionModule(nn.Module):
             "round_iters": cfg.SOLVER.MAX_ITER,
         }
 
-    def begin_round(self, *, iterations: int, reset: bool) -> None:
-        """Tell the module the length of the round. The count starts again, unless the round is being resumed."""
-        if reset or self.steps >= self.round_iters:
-            self.steps.zero_()
-        self.round_iters.fill_(iterations)
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        state_dict.pop(f"{prefix}round_iters", None)  # a buffer of checkpoints before 0.1
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def detached(self) -> bool:

@@ -13,6 +13,8 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .round_clock import RoundClock
+
 KNOWN, UNKNOWN = 0, 1
 MODES = ("learnable", "ema", "mean")
 NORMS = ("none", "scaled")
@@ -125,7 +127,7 @@ def refit_prototypes(
     return fitted.to(features.dtype), float(first_loss.sum()), float(best_loss.sum())
 
 
-class PrototypeBranch(nn.Module):
+class PrototypeBranch(RoundClock):
     """Holds one prototype of the known and one of the unknown foreground class of a box head.
 
     The last foreground class of the detector is the unknown one and all others are known: classes
@@ -165,21 +167,19 @@ class PrototypeBranch(nn.Module):
             momentum: decay of the running class sums at each iteration in which the class occurs.
             norm: "none" raw features, "scaled" 10 * f / |f|.
             balanced: weigh the two classes equally.
-            round_iters: iterations of the round, until `begin_round` says otherwise; 0 if not known.
+            round_iters: see `RoundClock`.
         """
-        super().__init__()
+        super().__init__(round_iters=round_iters)
         for key, value, choices in (("MODE", mode, MODES), ("NORM", norm, NORMS)):
             if value not in choices:
                 raise ConfigError(f"OSAL.PROTOTYPE.{key} is '{value}': choose one of {', '.join(choices)}")
         self.mode, self.margin, self.weight, self.norm, self.balanced = mode, margin, weight, norm, balanced
         self.warmup_iters, self.warmup_fraction = warmup_iters, warmup_fraction
         self.decay = 1.0 if mode == "mean" else momentum
-        self.round_iters = round_iters
         self.prototypes = nn.Parameter(torch.zeros(2, feature_dim), requires_grad=mode == "learnable")
         self.register_buffer("feature_sums", torch.zeros(2, feature_dim))
         self.register_buffer("feature_counts", torch.zeros(2))
         self.register_buffer("initialised", torch.zeros(2, dtype=torch.bool))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @classmethod
     def from_config(cls, cfg, feature_dim: int):
@@ -203,13 +203,11 @@ class PrototypeBranch(nn.Module):
         wanted = max(self.warmup_iters, round(self.warmup_fraction * self.round_iters))
         return min(wanted, self.round_iters // 2) if self.round_iters else wanted
 
-    def begin_round(self, *, iterations: int, reset: bool) -> None:
-        """Tell the branch the length of the round; `reset` forgets all prototypes and running means."""
-        self.round_iters = iterations
-        if reset:
-            with torch.no_grad():
-                for tensor in (self.prototypes, *self.buffers()):
-                    tensor.zero_()
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Forget all prototypes and running means."""
+        for tensor in (self.prototypes, *self.buffers()):
+            tensor.zero_()
 
     @torch.no_grad()
     def set_prototypes(self, prototypes: torch.Tensor, defined: torch.Tensor) -> None:
@@ -269,10 +267,9 @@ class PrototypeBranch(nn.Module):
         self.feature_sums.mul_(decay[:, None]).add_(batch[:, :-1])
         self.feature_counts.mul_(decay).add_(batch[:, -1])
         self.steps += 1
-        if self.steps <= self.warmup:
-            return
-        start = (self.feature_counts > 0) & ~self.initialised
-        moved = start if self.mode == "learnable" else present | start
+        # The warm-up of a round is for prototypes that are not there yet: some may have come from the round before.
+        start = (self.feature_counts > 0) & ~self.initialised & (self.steps > self.warmup)
+        moved = start if self.mode == "learnable" else (present & self.initialised) | start
         running = self.feature_sums / self.feature_counts.clamp(min=1e-12)[:, None]
         self.prototypes.copy_(torch.where(moved[:, None], running, self.prototypes))
         self.initialised |= start

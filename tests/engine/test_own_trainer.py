@@ -19,6 +19,7 @@ from miniature import ROOT, record
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.core.verify import verify
 from osal_detectron2.engine import AtomicCheckpointer, AwaitingLabels, Session, batches_of_rounds
+from osal_detectron2.modeling.round_clock import RoundClock
 
 PAGE = ROOT / "docs" / "plug_in_hook.md"
 
@@ -236,9 +237,8 @@ def test_settings_of_detectron2s_own_loader_are_named(small, caplog):
 
 def test_warm_ups_count_batches(parts):
     trainer, hook = parts(simple, batches_per_iteration=2)
-    seen = {}
-    trainer.model.begin_round = lambda **settings: seen.update(settings)
+    clock = trainer.model.clock = RoundClock()
     trainer.iter = trainer.start_iter = 0
     with EventStorage(0):
         hook.before_train()
-    assert seen == {"iterations": 8, "reset": True}
+    assert (clock.round_iters, clock.steps) == (8, 0)

@@ -58,7 +58,7 @@ def test_evidence_is_finite_and_not_negative(kind):
 def test_kl_weight_grows_over_its_part_of_the_round():
     schedule = KLSchedule(kl_weight=2.0, anneal_fraction=0.5, round_iters=8)
     assert [schedule.advance() for _ in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
-    schedule.begin_round(iterations=4, reset=True)
+    schedule.set_clock(round_iters=4, step=0)
     assert [schedule.advance() for _ in range(3)] == [0.0, 1.0, 2.0]
     assert KLSchedule(kl_weight=2.0, anneal_fraction=0.5).advance() == 2.0
 

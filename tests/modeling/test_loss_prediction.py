@@ -165,16 +165,18 @@ def test_the_gradient_into_the_backbone_ends_in_each_round(ll4al_cfg, make_input
         return seen
 
     head = model.loss_prediction
-    head.begin_round(iterations=5, reset=True)
+    head.set_clock(round_iters=5, step=0)
     assert reaches(5) == [True, True, True, False, False]
-    head.begin_round(iterations=10, reset=False)  # weights continue, the round is a new one
+    head.set_clock(round_iters=10, step=0)  # weights continue, the round is a new one
     assert reaches(4) == [True] * 4
     resumed = LossPredictionModule(ll4al_cfg, model.backbone.output_shape())
-    resumed.load_state_dict(head.state_dict())
+    resumed.load_state_dict(
+        {**head.state_dict(), "round_iters": torch.tensor(10)}
+    )  # as an older version saved it
     model.loss_prediction = resumed
-    resumed.begin_round(iterations=10, reset=False)  # a killed run goes on at iteration 4
+    resumed.set_clock(round_iters=10, step=4)  # a killed run goes on at iteration 4
     assert reaches(6) == [True] * 2 + [False] * 4
-    resumed.begin_round(iterations=2, reset=True)
+    resumed.set_clock(round_iters=2, step=0)
     assert reaches(2) == [True, True]  # 0.6 of two iterations is reached after the second
 
 

@@ -214,16 +214,16 @@ def test_scaled_features_have_length_ten():
 )
 def test_warm_up_is_at_most_half_of_a_round(iters, length, expected):
     branch = PrototypeBranch(feature_dim=1, warmup_iters=iters, warmup_fraction=0.1)
-    branch.begin_round(iterations=length, reset=False)
+    branch.set_clock(round_iters=length, step=0)
     assert branch.warmup == expected
 
 
-def test_begin_round_forgets_only_when_told_to():
+def test_a_new_round_forgets_only_when_told_to():
     branch = PrototypeBranch(feature_dim=1, warmup_iters=0, warmup_fraction=0.0)
     step(branch, [[2.0]], 0)
-    branch.begin_round(iterations=10, reset=False)
-    assert branch.initialised[0] and branch.steps == 1
-    branch.begin_round(iterations=10, reset=True)
+    branch.set_clock(round_iters=10, step=0)
+    assert branch.initialised[0] and branch.steps == 0
+    branch.forget()
     assert not branch.initialised.any() and branch.steps == 0
     assert branch.feature_counts.sum() == 0 and branch.prototypes.sum() == 0
 
@@ -292,3 +292,15 @@ def test_ranks_agree_on_the_class_means(tmp_path):
         results = manager.dict()
         mp.start_processes(_rank, args=(tmp_path / "store", results), nprocs=2, start_method="fork")
         assert dict(results) == {0: [2.0, 6.0], 1: [2.0, 6.0]}
+
+
+def test_a_prototype_that_came_from_the_round_before_needs_no_warm_up():
+    branch = PrototypeBranch(feature_dim=1, mode="ema", momentum=0.5, warmup_iters=1, warmup_fraction=0.0)
+    for _ in range(2):
+        step(branch, [[2.0]], 0)
+    branch.set_clock(round_iters=10, step=0)
+    step(branch, [[4.0], [6.0]], 0, 1)
+    assert branch.prototypes[0].item() == pytest.approx((0.5 * (0.5 * 2 + 2) + 4) / (0.5 * (0.5 + 1) + 1))
+    assert not branch.initialised[1]  # the other is new, and this is its warm-up
+    step(branch, [[6.0]], 1)
+    assert branch.initialised[1]
