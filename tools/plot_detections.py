@@ -83,6 +83,8 @@ def draw(args) -> None:
     configs = [read_run(run, device=args.device) for run in args.runs]
     sets = [read_test_set(cfg) for cfg in configs]
     records, known = sets[0]
+    if not records:
+        raise DataError(f"{args.runs[0]}: has no test set, and these pictures are of test tiles")
     keys = args.tiles or choose_tiles(list(records.values()), num_known=len(known), number=args.number)
     for run, (other, classes) in zip(args.runs, sets):
         if classes != known:

@@ -116,14 +116,14 @@ def proposed_settings(
     settings.append(rule)
     if small and rule.value != "random":
         why = (
-            "One backbone for both detectors: a fifth less work, and better after the first tiles on CoNSeP."
+            "One backbone for both detectors: a sixth less work, and better after the first tiles on CoNSeP."
         )
         settings.append(Setting("OSAL.AUXILIARY.BACKBONE", "shared", why))
     settings += budget(
         len(train["images"]), nuclei_per_tile=known_per_tile(train), small=small, people=people
     )
     if small:
-        why = "A round of some two minutes on two cores. More is better where there is time: 500 and above."
+        why = "A round of one to two minutes on two cores. More is better where there is time: 500 and above."
         settings.append(Setting("OSAL.SCHEDULE.MIN_ITERS", 120, why))
     why = (
         "People label: the run stops with a batch for them."

@@ -218,6 +218,11 @@ def test_a_run_without_a_test_set_goes_to_its_end_and_says_what_it_cannot_say(ti
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["final_mAP50"] is None and summary["known_queried"] > 0
     assert (folder / "curves.png").is_file() and verify(folder) == []
+    sys.path.insert(0, str(ROOT / "tools"))
+    import plot_detections
+
+    assert plot_detections.main([str(folder), "--out", str(tmp_path / "picture.png")]) == 1
+    assert "has no test set" in capsys.readouterr().err
 
 
 def test_tiles_without_any_label_start_a_run_with_people_and_no_other(tiny_config, tiles, tmp_path, capsys):
