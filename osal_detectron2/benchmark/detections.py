@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch, Rectangle
 
 from ..evaluation.palette import EXTRA_COLOUR, UNKNOWN_COLOUR, class_colour
@@ -94,7 +95,9 @@ def draw_detections(
             axis.set_title(title, pad=3)
         handles = _legend(known_classes)
         figure.legend(
-            handles=handles,
+            handles=[handle for handle, _ in handles],
+            labels=[label for _, label in handles],
+            handler_map={tuple: HandlerTuple(ndivide=1)},
             loc="outside lower center",
             ncols=math.ceil(len(handles) / _legend_rows(known_classes, width)),
             frameon=False,
@@ -143,17 +146,17 @@ def _look(kind: str, colour: str | None) -> dict:
     return {"edgecolor": colour, "linewidth": 1.1, "linestyle": (0, (0.8, 0.8)) if kind == "missed" else "-"}
 
 
-def _legend(known_classes: Sequence[str]) -> list[Patch]:
-    def entry(label: str, kind: str, colour: str | None = None, ground: str = "#8a7a90") -> Patch:
-        look = _look(kind, colour)
-        return Patch(label=label, facecolor=ground, **look | {"linewidth": look["linewidth"] + 0.3})
+def _legend(known_classes: Sequence[str]) -> list[tuple[tuple[Patch, Patch], str]]:
+    """(the rim and the box on it, label) of each kind of box."""
 
-    handles = [
-        entry(name.replace("_", " "), "found", class_colour(i)) for i, name in enumerate(known_classes)
-    ]
+    def entry(label: str, kind: str, colour: str | None = None) -> tuple[tuple[Patch, Patch], str]:
+        look = _look(kind, colour)
+        rim = Patch(facecolor="#8a7a90", edgecolor="black", linewidth=look["linewidth"] + 1.2)
+        return (rim, Patch(fill=False, **look)), label
+
     return [
-        *handles,
-        entry("missed (in its class's colour)", "missed", "#000000", "#ffffff"),
+        *(entry(name.replace("_", " "), "found", class_colour(i)) for i, name in enumerate(known_classes)),
+        entry("missed (in its class's colour)", "missed", "#ffffff"),
         entry("extra", "extra"),
         entry("unknown nucleus", "unknown"),
     ]
