@@ -1,5 +1,6 @@
 """Which rule of selection saves annotators' seconds, by fixed proposals, fixed features and a convex classifier.
 
+    python benchmarks/screening.py localiser --tiles datasets/consep_tiles --out output/localiser_data
     python benchmarks/screening.py features --data consep --localiser output/localiser --cache output/screening/cache
     python benchmarks/screening.py run --cache output/screening/cache --output output/screening/cells
     python benchmarks/screening.py table --output output/screening/cells --out benchmarks/screening
@@ -11,6 +12,8 @@ import argparse
 import json
 import sys
 import time
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -18,10 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
 from osal_detectron2.benchmark.screening.cell import CellName, run_cell  # noqa: E402
 from osal_detectron2.benchmark.screening.detector import POLICIES, Recipe  # noqa: E402
+from osal_detectron2.benchmark.screening.frozen import class_agnostic  # noqa: E402
 from osal_detectron2.benchmark.screening.pool import (  # noqa: E402
     KNOWN,
+    LOCALISER_IMAGES,
     SPLITS,
+    VALIDATION_IMAGES,
     FeatureSpace,
+    Scene,
     build_scene,
     read_cache,
     split_images,
@@ -33,6 +40,13 @@ from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
 
 DRAWN = ["random", "osal_nd", "osal_nd_plus", "plus_per_second", "looks_per_second", "oracle_plus_per_second"]
+
+
+def localiser(args) -> None:
+    """The data of the class-agnostic localiser: tiles of its own four images, and two validation images to look at."""
+    data = json.loads((args.tiles / "train.json").read_text())
+    write_json(args.out / "train.json", class_agnostic(data, LOCALISER_IMAGES))
+    write_json(args.out / "test.json", class_agnostic(data, VALIDATION_IMAGES[::3]))
 
 
 def features(args) -> None:
@@ -60,44 +74,48 @@ def features(args) -> None:
             print(path, flush=True)
 
 
+@lru_cache(maxsize=1)
+def cached_images(cache: Path) -> dict[str, dict]:
+    return read_cache(cache)
+
+
+@lru_cache(maxsize=1)
+def feature_space(
+    cache: Path, pool: tuple[str, ...], parts: tuple[str, ...], dim: int, shrink: float
+) -> FeatureSpace:
+    images = cached_images(cache)
+    return FeatureSpace.fit([images[name] for name in pool], parts, dim=dim, shrink=shrink)
+
+
+@lru_cache(maxsize=8)
+def scene(cache: Path, names: tuple[str, ...], space: FeatureSpace, setting: str, side: int | None) -> Scene:
+    images = cached_images(cache)
+    return build_scene({name: images[name] for name in names}, space, KNOWN[setting], side=side)
+
+
 def run(args) -> None:
     """Every cell that is not there yet, seeds first, until --max-minutes."""
     until = time.monotonic() + 60 * args.max_minutes
-    images, recipe = read_cache(args.cache), Recipe(args.penalty, args.per_nucleus)
-    code = commit(Path(__file__).parent)
-    parts, scenes, tests, space, split_of = tuple(args.parts), {}, {}, None, None
+    recipe, code = Recipe(args.penalty, args.per_nucleus), commit(Path(__file__).parent)
     for seed in args.seeds:
-        pool_names, test_names = split_images(list(images), args.split, seed)
-        if split_of != pool_names:
-            split_of, scenes, tests, space = pool_names, {}, {}, None
-        for setting in args.settings:
-            for side in args.sides:
-                for cost in args.costs:
-                    for policy in args.policies:
-                        first = {}
-                        for arm in args.arms:
-                            name = CellName(setting, side, cost, policy, arm, seed)
-                            path = args.output / args.split / f"{name}.json"
-                            if path.exists():
-                                continue
-                            if time.monotonic() > until:
-                                return
-                            space = space or FeatureSpace.fit(
-                                [images[n] for n in pool_names], parts, dim=args.dim, shrink=args.shrink
-                            )
-                            known = KNOWN[setting]
-                            if (setting, side) not in scenes:
-                                chosen = {n: images[n] for n in pool_names}
-                                scenes[setting, side] = build_scene(chosen, space, known, side=side)
-                            if setting not in tests:
-                                chosen = {n: images[n] for n in test_names}
-                                tests[setting] = build_scene(chosen, space, known, side=None)
-                            cell = run_cell(
-                                name, scenes[setting, side], tests[setting], recipe=recipe, first=first
-                            )
-                            write_json(path, cell | {"split": args.split, "commit": code})
-                            final = cell["points"][-1]["mAP50"]
-                            print(f"{name} {final:.2f} {cell['cpu_seconds']:.1f} s", flush=True)
+        pool, test = map(tuple, split_images(list(cached_images(args.cache)), args.split, seed))
+        for setting, side, cost, policy in product(args.settings, args.sides, args.costs, args.policies):
+            first = {}
+            for arm in args.arms:
+                name = CellName(setting, side, cost, policy, arm, seed)
+                path = args.output / args.split / f"{name}.json"
+                if path.exists():
+                    continue
+                if time.monotonic() > until:
+                    return
+                space = feature_space(args.cache, pool, tuple(args.parts), args.dim, args.shrink)
+                scenes = [
+                    scene(args.cache, *part)
+                    for part in ((pool, space, setting, side), (test, space, setting, None))
+                ]
+                cell = run_cell(name, *scenes, recipe=recipe, first=first)
+                write_json(path, cell | {"split": args.split, "commit": code})
+                print(f"{name} {cell['points'][-1]['mAP50']:.2f} {cell['cpu_seconds']:.1f} s", flush=True)
 
 
 def table(args) -> None:
@@ -120,6 +138,10 @@ def main(argv=None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("localiser", help="write the data that the localiser is trained on")
+    one.add_argument("--tiles", type=Path, required=True, help="tiles of 250 px (tools/tile_coco.py)")
+    one.add_argument("--out", type=Path, required=True, help="folder of train.json and test.json")
+    one.set_defaults(call=localiser)
     one = commands.add_parser("features", help="cache proposals and features of every image")
     one.add_argument("--data", type=Path, required=True, help="folder of train.json, test.json and images/")
     one.add_argument("--weights", type=Path, default=Path("datasets/weights/mobilenet_v2_imagenet.pth"))

@@ -24,6 +24,13 @@ def test_frozen_sets_become_data_and_equal_views():
     first = frozen.subset(data, frozen.labelled_regions(cell, 0))
     assert [i["id"] for i in first["images"]] == [2] and frozen.known_nuclei(first, ["a"]) == 1
     assert len(frozen.subset(data, frozen.labelled_regions(cell, 1))["images"]) == 2
+    tiles = [
+        {**image, "group": "train_1.png" if image["id"] < 3 else "train_2.png"} for image in data["images"]
+    ]
+    agnostic = frozen.class_agnostic({**data, "images": tiles}, ["train_1"])
+    assert [a["category_id"] for a in agnostic["annotations"]] == [1, 1, 1] and len(
+        agnostic["categories"]
+    ) == 1
     with pytest.raises(DataError, match="no tile"):
         frozen.subset(data, ["train_9_x000000_y000000_s250"])
     # 10 tiles with 200 nuclei, 4 a step: 80 views a step. As many nuclei on 20 tiles take twice the steps.

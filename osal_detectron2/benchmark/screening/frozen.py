@@ -31,6 +31,14 @@ def subset(data: Mapping, regions: Sequence[str]) -> dict:
     return {**data, "images": images, "annotations": [a for a in data["annotations"] if a["image_id"] in ids]}
 
 
+def class_agnostic(data: Mapping, parents: Sequence[str]) -> dict:
+    """The COCO data of the tiles of some images (names without suffix), every nucleus of the one class "nucleus"."""
+    images = [image for image in data["images"] if image["group"].rsplit(".", 1)[0] in parents]
+    ids = {image["id"] for image in images}
+    nuclei = [{**a, "category_id": 1} for a in data["annotations"] if a["image_id"] in ids]
+    return {**data, "images": images, "annotations": nuclei, "categories": [{"id": 1, "name": "nucleus"}]}
+
+
 def known_nuclei(data: Mapping, known: Sequence[str]) -> int:
     ids = {c["id"] for c in data["categories"] if c["name"] in known}
     return sum(a["category_id"] in ids for a in data["annotations"])

@@ -38,7 +38,7 @@ def split_images(names: list[str], split: str, seed: int) -> tuple[list[str], li
     raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureSpace:
     """Standardised features, their leading principal components at unit variance: fitted to the pool without labels."""
 
