@@ -67,8 +67,10 @@ def _along(size: int, tile: int, overlap: int, edge: str) -> str:
     spans = tile_spans(size, tile, overlap, edge)
     lengths = sorted({length for _, length in spans})
     shared = max((low + length - nxt for (low, length), (nxt, _) in zip(spans, spans[1:])), default=0)
-    text = f"{len(spans)} of {'-'.join(str(n) for n in (lengths[:1] + lengths[-1:])[: len(lengths)])} px"
+    text = (
+        f"{len(spans)} tiles of {'-'.join(str(n) for n in (lengths[:1] + lengths[-1:])[: len(lengths)])} px"
+    )
     if shared > 0:
         text += f" that share up to {shared}"
         text += " (most of a tile: annotated twice)" if 2 * shared > lengths[0] else ""
-    return text if spans else "none"
+    return text if spans else "no tile"

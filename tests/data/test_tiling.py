@@ -112,8 +112,8 @@ def test_tile_entries():
         "images": 1, "tiles": 4, "empty_tiles": 3, "boxes": 1, "tile_boxes": 1, "cut": 1,
         "repeated": 0, "lost": 0,
         "layouts": [
-            "1 images of 100x60 px: 2 of 50 px across, "
-            "2 of 50 px that share up to 40 (most of a tile: annotated twice) down"
+            "1 images of 100x60 px: 2 tiles of 50 px across, "
+            "2 tiles of 50 px that share up to 40 (most of a tile: annotated twice) down"
         ],
     }  # fmt: skip
 
@@ -209,7 +209,9 @@ def test_a_little_more_than_a_multiple_gives_no_twins_and_counts_every_box_once(
     tiles, counts = tile_coco(data, tile=250)
     assert [(i["origin"]["x"], i["width"]) for i in tiles["images"]] == [(0, 252), (252, 253)] * 2
     assert counts["tile_boxes"] == counts["boxes"] and counts["repeated"] == counts["lost"] == 0
-    assert counts["layouts"] == ["1 images of 505x505 px: 2 of 252-253 px across, 2 of 252-253 px down"]
+    assert counts["layouts"] == [
+        "1 images of 505x505 px: 2 tiles of 252-253 px across, 2 tiles of 252-253 px down"
+    ]
     assert "share up to 245 (most of a tile" in layouts(data["images"], tile=250, edge="shift")[0]
 
 
@@ -296,7 +298,7 @@ def test_several_files_go_into_one_folder_and_never_over_each_other(source, caps
     options = ["--image-root", f"{folder}/in", "--out", f"{folder}/out", "--tile", "50"]
     assert main_of("tile_coco")(["--json", *files[:2], *options]) == 0
     before = {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()}
-    assert len(before) == 4 and "1 images of 100x60 px: 2 of 50 px across" in capsys.readouterr().out
+    assert len(before) == 4 and "1 images of 100x60 px: 2 tiles of 50 px across" in capsys.readouterr().out
     assert main_of("tile_coco")(["--json", files[2], *options]) == 1
     assert "is a tile of" in capsys.readouterr().err and not (folder / "out" / "third.json").exists()
     assert {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()} == before
