@@ -3,11 +3,10 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
+import programs
 import pytest
 from detectron2.config import get_cfg
 
@@ -28,8 +27,8 @@ def commands(page: Path) -> list[list[str]]:
 
 @cache
 def help_of(tool: str, subcommand: str = "") -> str:
-    words = [sys.executable, str(ROOT / tool), *([subcommand] if subcommand else []), "--help"]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    words = [ROOT / tool, *([subcommand] if subcommand else []), "--help"]
+    done = programs.run(words, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,0 +1,141 @@
+"""Where the tests of the pages depart from them: substitutions, commands that no test can run, and what lies there.
+
+Everything else runs as it is written. Keep this short: an entry here is something that a reader has to believe.
+"""
+
+# (pattern, replacement): what no test machine has.
+SUBSTITUTIONS = [
+    (r"--num-gpus 8", "--num-gpus 2"),  # two processes on the CPU
+    (r"--gpus 0", ""),
+    (r"--jobs \d", "--jobs 1"),
+    (r"--tiles 300", "--tiles 24 --size 96"),
+    (r"--tile 250", "--tile 120"),  # of images of 240 pixels
+    (r"--repeats 12 --tiles 24 --train-steps 60", "--repeats 1 --tiles 4 --train-steps 2"),
+]
+
+# (pattern, why not): test_commands.py holds them to the options and keys that exist.
+NOT_RUN = [
+    (
+        r"pip install",
+        "needs a package index and changes the environment; tests/packaging installs from a folder",
+    ),
+    (r"make (test|test-slow|lint)\b", "runs the suite that this test is in, or lints it"),
+    (
+        r"-m pytest( -n 2 -m| tests/(data|strategies|modeling))",
+        "runs parts of the suite that this test is in",
+    ),
+    (
+        r"make bundle|bundle/py312",
+        "collects 3 GB of wheels; tests/packaging/test_bundle.py does it with made-up ones",
+    ),
+    (r"make matrix|version_matrix.py --comb", "makes environments; tests/tools/test_version_matrix.py"),
+    (
+        r"--nnodes 2|--num-machines 2|scontrol",
+        "two machines; tests/engine/test_launchers.py starts both on one",
+    ),
+    (r"^mkdir -p datasets/weights", "weights that are not ours to give; the miniature trains from none"),
+    (r"uncertainty_quality.py RUN \.\.\.", "RUN stands for a run"),
+]
+
+# Page -> (before the command that has this in it, what the page takes as given).
+MINE = """cat > my.yaml <<'END'
+_BASE_: "configs/quickstart.yaml"
+END
+"""
+GIVEN = {
+    "README": [
+        (
+            "al.py import output/mine",
+            MINE
+            + "rm -r output/mine\n"
+            + "python tools/train_al.py --config-file my.yaml OSAL.ORACLE.NAME human OUTPUT_DIR output/mine\n"
+            "python tests/docs/answer_batch.py output/mine datasets/synthetic/annotations/random_fold1_train.json "
+            "labelled.json\n",
+        ),
+        ("--images FOLDER", "cp -r slides FOLDER\n"),
+    ],
+    "human_oracle": [
+        ("OUTPUT_DIR output/run1", MINE),
+        (
+            "al.py import output/run1",
+            "python tests/docs/answer_batch.py output/run1 datasets/synthetic/annotations/random_fold1_train.json "
+            "labelled.json\n",
+        ),
+    ],
+    "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
+    "data_coco": [("my.yaml", MINE)],
+    "predict": [
+        (
+            "predict.py output/quickstart --images",
+            # Of Detectron2's own backbones, since the page reads the exported detector without this package.
+            "python tools/train_al.py --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart "
+            "MODEL.BACKBONE.NAME build_resnet_fpn_backbone MODEL.RESNETS.WIDTH_PER_GROUP 4 "
+            "MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 16\n"
+            "mkdir slides/regions && cp slides/*.png slides/regions\n",
+        ),
+        (
+            "--json tiles/test.json",
+            "python tools/tile_coco.py --json slides/test.json --image-root slides --out tiles --tile 120\n",
+        ),
+    ],
+    "benchmark": [("C.yaml", MINE + "mv my.yaml C.yaml\n")],
+    "evaluation": [
+        (
+            "report.py output/osal_nd_seed0",
+            "for run in osal_nd_seed0 random_seed0; do python tools/train_al.py --config-file configs/quickstart.yaml "
+            "OSAL.STRATEGY ${run%_seed0} OUTPUT_DIR output/$run; done\n",
+        )
+    ],
+}
+
+RECORDS = "from osal_detectron2.data.coco import load_open_set_coco, register_open_set_coco"
+TEST = "datasets/synthetic/annotations/random_fold1_test.json"
+# Page -> what its Python code takes as given.
+BEFORE_PYTHON = {
+    "README": "from detectron2.config import get_cfg",
+    "install": "from detectron2.config import get_cfg",
+    "predict": "import torch; image = torch.zeros(3, 240, 240)",
+    "evaluation": f"""{RECORDS}
+records = load_open_set_coco({TEST!r}, "datasets/synthetic/rgb", ["tumor", "lymphocyte"])
+""",
+    "models": f"""from detectron2.config import get_cfg
+{RECORDS}
+register_open_set_coco("my_train", {TEST!r}, "datasets/synthetic/rgb", ["tumor", "lymphocyte"])
+""",
+}
+
+# Page -> name under which it says to save its Python code.
+SAVED_AS = {"strategies": "my_train.py"}
+
+# Page -> why it cannot pass yet.
+BROKEN = {
+    "README": "the third command of 'Your own data' names tiles/test.json, which none of the page makes",
+    "human_oracle": "the resume at the end of the sequence is refused: OSAL.ORACLE.NAME",
+}
+
+# Page -> files that it promises.
+RESULTS = {
+    "training": ["output/first/curves.png", "output/first/model_final.pth", "output/osal_nd_seed2/curve.csv"],
+    "lazy_config": ["output/lazy/config.yaml", "output/vitdet/model_final.pth", "output/cascade/curves.png"],
+    "human_oracle": ["output/run1/rounds/init/commit.json", "output/run1/rounds/000/query/README.txt"],
+    "data_coco": ["tiles/train.json", "tiles/test.json"],
+    "predict": [
+        *(
+            f"predictions/{name}"
+            for name in ("detections.json", "images.json", "geojson", "geojson_parents", "overlays")
+        ),
+        *(f"exported/{name}" for name in ("model.pth", "config.yaml", "model.ts", "metadata.json")),
+    ],
+    "evaluation": ["output/osal_nd_seed0/summary.json", "output/comparison/comparison.png"],
+    "strategies": ["output/mine/rounds/000/selection.json"],
+    "backbones": ["output/convnext/curves.png"],
+    "plug_in_head": ["output/cascade/curves.png"],
+    "README": [
+        "output/quickstart/curves.png",
+        "output/quickstart/rounds/000/gallery.png",
+        "tiles/train.json",
+        "output/mine/rounds/init/commit.json",
+        "predictions/detections.json",
+        "exported/model.ts",
+    ],
+}
