@@ -2,13 +2,17 @@
 
 A server, one for a pytest process, has imported both. For each program it forks a child, which takes over the
 caller's words, folder, environment and standard streams and runs the file as `__main__`. The caller is `python` in
-`folder()`, an executable that hands everything on and ends with the child's exit code, for a shell or subprocess.run.
-Whether a program gets along without torch, or dies as it should by a signal, is for a process of its own to say.
+`python()`, an executable that hands everything on and ends with the child's exit code, for a shell or subprocess.run.
+A child whose caller is killed is killed. Its ranks (--num-gpus 2) are forks too, of arguments that went through pickle.
+Whether a program gets along without torch, or handles a signal, is for a real process to say.
 """
 
 import atexit
+import fcntl
 import json
 import os
+import pickle
+import resource
 import runpy
 import signal
 import socket
@@ -24,10 +28,11 @@ PRELOADED = ("osal_detectron2.registration", "osal_detectron2.engine.command_lin
              "osal_detectron2.engine.trainer", "detectron2.model_zoo", "matplotlib.pyplot", "cv2")  # fmt: skip
 
 CLIENT = """#!{python} -SE
-import json, os, socket, sys
+import json, os, resource, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), limit]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 sys.exit(int(server.recv(8) or 137))  # no answer: it was killed
@@ -60,10 +65,15 @@ def stop(server, place):
     place.rmdir()
 
 
+def python() -> str:
+    """For subprocess.Popen, PYTHON_EXEC of torchrun, or in place of sys.executable."""
+    return str(folder() / "python")
+
+
 def run(words, **options) -> subprocess.CompletedProcess:
     """`python WORDS...` with its output as text; `options` are those of subprocess.run."""
     options = {"capture_output": True, "text": True, **options}
-    return subprocess.run([str(folder() / "python"), *map(str, words)], **options)
+    return subprocess.run([python(), *map(str, words)], **options)
 
 
 def serve(address: str) -> None:
@@ -71,8 +81,7 @@ def serve(address: str) -> None:
         __import__(module)
     import torch.multiprocessing
 
-    # fn, args, nprocs, join, daemon, start_method: the processes of one run are forks as well and import nothing.
-    torch.multiprocessing.start_processes.__defaults__ = ((), 1, True, False, "fork")
+    torch.multiprocessing.start_processes = start_forks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -92,6 +101,13 @@ def serve(address: str) -> None:
         connection.close()
 
 
+def start_forks(fn, args=(), nprocs=1, join=True, daemon=False, start_method="spawn"):
+    """torch.multiprocessing.start_processes of forks, which import nothing."""
+    from torch.multiprocessing.spawn import start_processes
+
+    return start_processes(fn, pickle.loads(pickle.dumps(args)), nprocs, join, daemon, "fork")
+
+
 def program(connection: socket.socket) -> None:
     """Be the program that `connection` asks for, and send its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -99,7 +115,13 @@ def program(connection: socket.socket) -> None:
     size, request = int.from_bytes(head, "big"), b""
     while len(request) < size:
         request += connection.recv(size - len(request))
-    words, place, environment = json.loads(request)
+    words, place, environment, limit = json.loads(request)
+    # The end of the connection, which is the end of the caller, kills.
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    sys.executable = str(Path(sys.argv[1]).with_name("python"))
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -119,12 +141,15 @@ def program(connection: socket.socket) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGWINCH)  # which nobody minds
     connection.sendall(str(code).encode())
     os._exit(code)
 
 
 def execute(words: list[str]) -> None:
     """What `python WORDS...` does for a file, `-m MODULE`, `-c CODE` and `-` (standard input)."""
+    while words[0] in ("-u", "-W"):
+        words = words[1 if words[0] == "-u" else 2 :]
     sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
     if words[0] == "-m":
         sys.argv, sys.path[:0] = words[1:], [os.getcwd()]

@@ -4,11 +4,21 @@ import os
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "engine"), str(ROOT / "tools")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_start():
+    """Plans and cells are processes of a preloaded Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", programs.python())
+        yield
+
 
 GRID = """
 config: "{config}"

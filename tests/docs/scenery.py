@@ -46,9 +46,9 @@ GIVEN = {
     "README": [
         (
             "al.py import output/mine",
-            MINE
+            MINE.replace("END\n", "OSAL: {ORACLE: {NAME: human}}\nEND\n")
             + "rm -r output/mine\n"
-            + "python tools/train_al.py --config-file my.yaml OSAL.ORACLE.NAME human OUTPUT_DIR output/mine\n"
+            + "python tools/train_al.py --config-file my.yaml OUTPUT_DIR output/mine\n"
             "python tests/docs/answer_batch.py output/mine datasets/synthetic/annotations/random_fold1_train.json "
             "labelled.json\n",
         ),
@@ -109,7 +109,6 @@ SAVED_AS = {"strategies": "my_train.py"}
 
 # Page -> why it cannot pass yet.
 BROKEN = {
-    "README": "the third command of 'Your own data' names tiles/test.json, which none of the page makes",
     "human_oracle": "the resume at the end of the sequence is refused: OSAL.ORACLE.NAME",
 }
 

@@ -1,9 +1,10 @@
 """A miniature of the whole thing: 24 synthetic tiles, two tiny detectors, three rounds of four iterations."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,16 +56,8 @@ def train_quietly(config, options, flags=()):
 
 def command(config, *options, flags=(), **kwargs):
     """The tool as a user calls it."""
-    words = [
-        sys.executable,
-        str(ROOT / "tools/train_al.py"),
-        "--config-file",
-        str(config),
-        *flags,
-        *map(str, options),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, **kwargs)
+    words = [ROOT / "tools/train_al.py", "--config-file", config, *flags, *options]
+    return programs.run(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **kwargs)
 
 
 RECORD = ("run.json", "rounds/*/selection.json", "rounds/*/labels.json", "rounds/*/metrics.json",

@@ -1,11 +1,10 @@
 """People label: export, exit 0, import, resume. The run must end as one with a simulated oracle."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
+import programs
 import pytest
 from miniature import ROOT, command, train
 
@@ -16,12 +15,7 @@ from osal_detectron2.strategies import Pass
 
 
 def al(*words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools/al.py"), *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return programs.run([ROOT / "tools/al.py", *words], cwd=ROOT)
 
 
 def label(batch_file, truth, *, leave=0):

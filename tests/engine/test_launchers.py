@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 
+import programs
 from miniature import ROOT
 
 from osal_detectron2.core.verify import verify
 
 SHORT = ("OSAL.STRATEGY", "random", "OSAL.BUDGET.NUM_QUERIES", "1", "OSAL.SCHEDULE.MIN_ITERS", "2")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": programs.python()}
 
 
 def free_port() -> int:
@@ -50,7 +51,7 @@ def test_torchrun_and_two_machines_query_the_same(tiny_config, tmp_path):
     machines = [
         subprocess.Popen(
             [
-                sys.executable,
+                programs.python(),
                 *words(
                     tiny_config,
                     tmp_path / "machines",

@@ -2,12 +2,11 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from argparse import Namespace
 from functools import partial
 
+import programs
 import pytest
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -81,13 +80,7 @@ def test_both_sides_of_a_training_step_do_the_same_work(overhead, tiny_config, b
 def test_the_script_measures_every_ratio(tiny_config, tmp_path):
     output = tmp_path / "overhead.json"
     words = ("--repeats", 2, "--tiles", 4, "--batch", 2, "--train-steps", 4, "--output", output)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", SCRIPT, "--config-file", tiny_config, *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-    )
+    done = programs.run([SCRIPT, "--config-file", tiny_config, *words], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
     assert list(result["ratios"]) == sorted(

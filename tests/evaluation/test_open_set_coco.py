@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import programs
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
@@ -330,7 +331,8 @@ def _evaluate_half(records, outputs, path):
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason="the CPU (gloo) case; on CUDA launch wants one GPU a process"
 )
-def test_two_processes_give_the_figures_of_one(tmp_path):
+def test_two_processes_give_the_figures_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", programs.start_forks)
     records, outputs = random_case(3)
     path = tmp_path / "result.json"
     launch(_evaluate_half, 2, dist_url=f"file://{tmp_path}/rendezvous", args=(records, outputs, path))
