@@ -7,6 +7,7 @@ from the real ones and end with a tiny detector on a CPU, `datasets/` and the fo
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import yaml
@@ -45,7 +46,7 @@ OSAL:
   BUDGET: {{INIT_TILES: 3, QUERY_TILES: 2, NUM_QUERIES: 1}}
   SCHEDULE: {{EPOCHS: 0.0, MIN_ITERS: 2}}
   PROTOTYPE: {{WARMUP_ITERS: 1}}
-  PCSS: {{SCORE_THRESH: 0.0}}
+  AUXILIARY: {{SCORE_THRESH: 0.0}}
   EVAL: {{GALLERY_TILES: 2}}
 """
 
@@ -131,6 +132,13 @@ def make_clone(folder: Path, data: dict[str, Path], python: Path) -> None:
         shutil.copytree(data[name], folder / name)
 
 
+def shrink(path: Path) -> None:
+    """Make a config that a program wrote a miniature, too."""
+    whole = path.with_name(f"whole_{path.name}").resolve()
+    path.rename(whole)
+    path.write_text(TINY.format(real=whole))
+
+
 def makefile(text: str) -> str:
     """With an environment that is there, and 24 small tiles."""
     text = re.sub(r"^(setup:.*)\n(\t.*\n)+", r"\1\n", text, flags=re.M)
@@ -172,3 +180,7 @@ def write_set(release: Path, folder: Path, images: str, names: dict[str, str]) -
         for image in content["images"]:
             shutil.copy(release / "rgb" / image["file_name"], place)
         (folder / f"{split}.json").write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    shrink(Path(sys.argv[1]))

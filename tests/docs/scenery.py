@@ -42,15 +42,18 @@ MINE = """cat > my.yaml <<'END'
 _BASE_: "configs/quickstart.yaml"
 END
 """
+ANSWER = "python tests/docs/answer_batch.py {run} {truth} labelled.json\n"
+SYNTHETIC = "datasets/synthetic/annotations/random_fold1_train.json"
 GIVEN = {
     "README": [
+        ("train_al.py --config-file mine.yaml", "python tests/docs/clone.py mine.yaml\n"),
         (
             "al.py import output/mine",
-            MINE.replace("END\n", "OSAL: {ORACLE: {NAME: human}}\nEND\n")
-            + "rm -r output/mine\n"
-            + "python tools/train_al.py --config-file my.yaml OUTPUT_DIR output/mine\n"
-            "python tests/docs/answer_batch.py output/mine datasets/synthetic/annotations/random_fold1_train.json "
-            "labelled.json\n",
+            # The run before had its labels; this one has to ask.
+            "rm -r output/mine; echo 'OSAL: {ORACLE: {NAME: human}}\n_BASE_: small.yaml' > people.yaml\n"
+            "mv mine.yaml small.yaml; mv people.yaml mine.yaml\n"
+            "python tools/train_al.py --config-file mine.yaml\n"
+            + ANSWER.format(run="output/mine", truth="tiles/train.json"),
         ),
         ("--images FOLDER", "cp -r slides FOLDER\n"),
     ],
@@ -58,12 +61,11 @@ GIVEN = {
         ("OUTPUT_DIR output/run1", MINE),
         (
             "al.py import output/run1",
-            "python tests/docs/answer_batch.py output/run1 datasets/synthetic/annotations/random_fold1_train.json "
-            "labelled.json\n",
+            ANSWER.format(run="output/run1", truth=SYNTHETIC),
         ),
     ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
-    "data_coco": [("my.yaml", MINE)],
+    "data_coco": [("train_al.py --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
     "predict": [
         (
             "predict.py output/quickstart --images",
@@ -117,7 +119,7 @@ RESULTS = {
     "training": ["output/first/curves.png", "output/first/model_final.pth", "output/osal_nd_seed2/curve.csv"],
     "lazy_config": ["output/lazy/config.yaml", "output/vitdet/model_final.pth", "output/cascade/curves.png"],
     "human_oracle": ["output/run1/rounds/init/commit.json", "output/run1/rounds/000/query/README.txt"],
-    "data_coco": ["tiles/train.json", "tiles/test.json"],
+    "data_coco": ["tiles/train.json", "tiles/test.json", "output/consep/curves.png"],
     "predict": [
         *(
             f"predictions/{name}"
@@ -134,6 +136,7 @@ RESULTS = {
         "output/quickstart/rounds/000/gallery.png",
         "tiles/train.json",
         "output/mine/rounds/init/commit.json",
+        "output/mine/rounds/000/query/batch.json",
         "predictions/detections.json",
         "exported/model.ts",
     ],
