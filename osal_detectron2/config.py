@@ -32,9 +32,12 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.DATA.TEST_JSON = ""
     cfg.OSAL.DATA.TEST_IMAGE_ROOT = ""
     # Unknown nuclei in the target's training tiles. "drop": not annotated, hence background in RPN and ROI
-    # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN).
-    # Section 6 row 3.
+    # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN);
+    # "class": learnt as one more class, "classes": each under its own name. The target never shows what it takes
+    # for one of these (modeling/unknown.py; needs open-set ROI heads). Section 6 row 3.
     cfg.OSAL.DATA.UNKNOWN_POLICY = "drop"
+    # Names of the unknown classes, for "classes" alone. A run fills them in from the data.
+    cfg.OSAL.DATA.UNKNOWN_CLASSES = []
     # Random flips along both axes: nuclei have no orientation.
     cfg.OSAL.DATA.FLIPS = True
     # Keep decoded images in memory after the first read (tiles are small; a pool is read many times).

@@ -53,6 +53,11 @@ def main(argv=None) -> int:
     print(
         f"{args.out}: {', '.join(sorted(metadata['sha256']))}, metadata.json; {len(metadata['classes'])} classes"
     )
+    if "model.pth" in metadata["sha256"] and metadata["unknown_classes"]:
+        print(
+            f"notice: model.pth also finds unknown nuclei, as class {len(metadata['classes'])} and above "
+            f"({', '.join(metadata['unknown_classes'])}); leave them out or show them (docs/predict.md)"
+        )
     if "config.yaml" not in metadata["sha256"]:
         print(
             "notice: plain Detectron2 cannot have this detector, so model.ts alone was written (docs/predict.md)"

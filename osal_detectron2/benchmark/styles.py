@@ -59,6 +59,7 @@ STYLES = {
     "utss": Style("UTSS", GREEN, "D", SOLID),
     "pcss": Style("PCSS", PURPLE, "v", DASHED),
     "pcss_by_label": Style("PCSS by label", ORANGE, "P", DASHDOT),
+    "pcss_by_target": Style("PCSS by target", ORANGE, "X", DASHED),
     "count_all": Style("Count-all", BLACK, "X", SOLID),
     "random_from_candidates": Style("Random from candidates", GREY, "<", DOTTED),
     "full": Style("Full annotation", BLACK, "", (0, (6, 3))),
@@ -67,7 +68,8 @@ STYLES = {
 
 # What Fig. 4 shows beside OSAL-ND: its parts left out, and controls that ask whether its prototypes matter.
 ABLATIONS = (
-    "osal_nd_wo_ci", "osal_nd_wo_li", "utss", "pcss", "pcss_by_label", "count_all", "random_from_candidates",
+    "osal_nd_wo_ci", "osal_nd_wo_li", "utss", "pcss", "pcss_by_label", "pcss_by_target", "count_all",
+    "random_from_candidates",
 )  # fmt: skip
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, SKY, VERMILLION)

@@ -17,7 +17,7 @@ from .load import Detector
 from .seams import merge_windows
 
 Table = dict[str, np.ndarray]
-UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
+UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness", "unknown_score")
 UNKNOWN_RULES = ("proto", "label", "both")
 
 
@@ -69,8 +69,8 @@ def detect(
         batch_size: cost only.
 
     Returns:
-        For each record: boxes (n, 4) xyxy in pixels of the image, scores and classes (n,), cls_uncertainty and
-        loc_tightness (n,) where the heads give them, and looks_unknown.
+        For each record: boxes (n, 4) xyxy in pixels of the image, scores and classes (n,), UNCERTAINTY_FIELDS (n,)
+        where the heads give them, and looks_unknown.
 
     Raises:
         DataError: an image is missing, damaged or of another size.
@@ -91,7 +91,8 @@ def detect(
         tables = [_table(output["instances"], UNCERTAINTY_FIELDS) for output in detector.target(batch)]
         others = detector.auxiliary(batch) if rule else [None] * len(batch)
         for item, table, other in zip(batch, tables, others):
-            kept = table["scores"] >= score_thresh
+            # An exported model shows its classes for unknown nuclei, which come after the known ones.
+            kept = (table["scores"] >= score_thresh) & (table["classes"] < len(detector.classes))
             table = {name: values[kept] for name, values in table.items()}
             if rule:
                 unknown_class = detector.auxiliary.roi_heads.num_classes - 1

@@ -22,6 +22,7 @@ from ..core.store import sha256_bytes, sha256_file, write_bytes, write_json
 from ..data.mapper import TileMapper
 from ..modeling.fast_rcnn import EvidentialOutputLayers
 from ..modeling.roi_heads import box_predictors
+from ..modeling.unknown import num_unknown
 from .load import CONFIG, EXPORTED, METADATA, Detector
 from .training_tile import training_tile
 
@@ -34,6 +35,8 @@ _EVERYWHERE = {"detectron2", "fvcore", "torch", "torchvision"}
 def export_detector(detector: Detector, out: str | Path, *, torchscript: bool = False) -> dict:
     """Write model.pth, config.yaml, metadata.json and, if asked for, model.ts to `out`; returns the metadata.
 
+    metadata["classes"] are the known classes. A target that learns unknown nuclei hides its classes for them, in
+    model.ts as in the run; model.pth has them after the known ones, and metadata["unknown_classes"] their names.
     metadata["needs"] lists the packages besides Detectron2 without which the config cannot be built: none, unless the
     backbone comes from one. model.ts needs torch and torchvision only.
 
@@ -61,6 +64,7 @@ def export_detector(detector: Detector, out: str | Path, *, torchscript: bool = 
     metadata = {
         "schema": SCHEMA,
         "classes": list(detector.classes),
+        "unknown_classes": unknown_names(detector),
         "input": {
             "format": detector.mapper.image_format,
             "range": [0, 255],
@@ -118,6 +122,7 @@ def plain_detector(detector: Detector) -> tuple[nn.Module, CfgNode, list[str]]:
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = _stock_name(target)
     cfg.MODEL.ROI_HEADS.NAME = _stock_name(target.roi_heads)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = target.roi_heads.num_classes  # a stock predictor hides none
     if target.proposal_generator is not None:
         cfg.MODEL.PROPOSAL_GENERATOR.NAME = _stock_name(target.proposal_generator)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
@@ -140,6 +145,17 @@ def plain_detector(detector: Detector) -> tuple[nn.Module, CfgNode, list[str]]:
         stock = get_cfg()
         _drop_unknown(cfg, stock)
     return plain, cfg, needs
+
+
+def unknown_names(detector: Detector) -> list[str]:
+    """Names of the classes that the target of a run has for unknown nuclei, in order; [] where it has none."""
+    hidden = num_unknown(detector.target)
+    names = detector.cfg.OSAL.DATA.UNKNOWN_CLASSES if detector.cfg is not None else ()
+    return (
+        list(names)
+        if hidden == len(names)
+        else [f"unknown {i + 1}" if hidden > 1 else "unknown" for i in range(hidden)]
+    )
 
 
 def _resize(mapper: TileMapper) -> list[str]:

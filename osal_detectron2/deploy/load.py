@@ -16,6 +16,7 @@ from .. import add_osal_config
 from ..core.errors import ConfigError, DataError
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
+from ..modeling.unknown import num_unknown
 from ..renamed import adopt_old_keys
 from ..scoring.pool import detector_of
 from ..strategies import query_nodes
@@ -104,10 +105,11 @@ def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
         raise ConfigError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
     _fill(model, state, weights)
     target, data = detector_of(model, "target"), settings.OSAL.DATA
+    number = target.roi_heads.num_classes - num_unknown(target)
     sets = (data.TRAIN_JSON, cfg.dataloader.datasets.train)
     return Detector(
         model=model,
-        classes=class_names(folder, number=target.roi_heads.num_classes, configured=data.KNOWN_CLASSES),
+        classes=class_names(folder, number=number, configured=data.KNOWN_CLASSES),
         mapper=TileMapper(
             augmentations=augmentations, image_format=cfg.dataloader.image_format, with_labels=False
         ),
@@ -206,12 +208,15 @@ def _fill(model: nn.Module, state: dict, weights: str | Path) -> None:
 def class_names(folder: Path, *, number: int, configured: Sequence[str]) -> tuple[str, ...]:
     """Names of the `number` known classes: from the record of the run, an export's metadata, or the config.
 
+    An export's model has the metadata's "unknown_classes" among the `number`, behind the known ones.
+
     Raises DataError where none of them has so many.
     """
     sources = {folder / "run.json": "known_classes", folder / METADATA: "classes"}
-    names = [read_json(path).get(key) for path, key in sources.items() if path.is_file()]
-    for found in [*names, configured]:
-        if found and len(found) == number:
+    contents = [(read_json(path), key) for path, key in sources.items() if path.is_file()]
+    names = [(content.get(key), len(content.get("unknown_classes", ()))) for content, key in contents]
+    for found, hidden in [*names, (configured, 0)]:
+        if found and len(found) + hidden == number:
             return tuple(found)
     raise DataError(
         f"{folder / CONFIG}: the names of the {number} classes are nowhere; set OSAL.DATA.KNOWN_CLASSES there"

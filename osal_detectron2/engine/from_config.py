@@ -24,6 +24,7 @@ from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
+from ..modeling.unknown import POLICIES
 from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, available, get_strategy
 
@@ -52,6 +53,11 @@ class Plan:
     schedule: RoundSchedule
     query_tiles: int
     strategy: Strategy
+
+    @property
+    def unknown_classes(self) -> list[str]:
+        """The class names that are not known."""
+        return self.class_names[len(self.known_classes) :]
 
 
 def build_plan(cfg: CfgNode) -> Plan:
@@ -123,7 +129,14 @@ def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSch
     return plan, query
 
 
-def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, strategy: Strategy) -> None:
+def resolve_config(
+    cfg: CfgNode,
+    *,
+    num_known: int,
+    schedule: RoundSchedule,
+    strategy: Strategy,
+    unknown_classes: Sequence[str] = (),
+) -> None:
     """Fill in what follows from data and plan, in place; raise ConfigError for values that cannot work."""
     check_choices(cfg.OSAL)
     check_machine(device=cfg.MODEL.DEVICE, amp=cfg.SOLVER.AMP.ENABLED, weights=cfg.MODEL.WEIGHTS)
@@ -134,6 +147,12 @@ def resolve_config(cfg: CfgNode, *, num_known: int, schedule: RoundSchedule, str
         raise ConfigError(
             "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN; set it, or use the policy drop"
         )
+    if cfg.OSAL.DATA.UNKNOWN_POLICY == "classes":
+        if not unknown_classes:
+            raise ConfigError(
+                "OSAL.DATA.UNKNOWN_POLICY classes: the data have no class besides the known ones; use the policy drop"
+            )
+        cfg.OSAL.DATA.UNKNOWN_CLASSES = list(unknown_classes)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()
@@ -144,7 +163,7 @@ def check_choices(osal: CfgNode) -> None:
     """Raise ConfigError for a word in the node OSAL that is not one of those that its key knows."""
     choices = {
         "SCHEDULE.WEIGHTS_PER_ROUND": (osal.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
-        "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, ("drop", "ignore")),
+        "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, POLICIES),
         "ORACLE.NAME": (osal.ORACLE.NAME, ("simulated", "human")),
         "EVAL.UNKNOWN": (osal.EVAL.UNKNOWN, ("fp", "ignore")),
     }

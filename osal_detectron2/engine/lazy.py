@@ -23,10 +23,10 @@ from ..data.mapper import TileMapper
 from ..data.round_loader import seeded
 from ..dist import on_main
 from ..modeling.meta_arch import OSALRCNN, is_coupled
-from ..modeling.roi_heads import box_predictors
 from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, default_config, matching_keys
+from .model_fit import check_model
 from .round_trainer import RoundTrainer
 from .session import Session
 
@@ -62,14 +62,8 @@ _ARGUMENTS = {
     "AUXILIARY.SCORE_THRESH": "model.auxiliary.roi_heads.box_predictor.test_score_thresh",
     "AUXILIARY.NMS": "model.auxiliary.roi_heads.box_predictor.nms",
     "AUXILIARY.": "model.auxiliary", "EVIDENCE.": "model", "PROTOTYPE.": "model", "LL4AL.": "model",
-    "DATA.UNKNOWN_POLICY": "model.unknown_policy", "DATA.FLIPS": "dataloader.train_augmentations",
+    "DATA.UNKNOWN_": "model.unknown_policy", "DATA.FLIPS": "dataloader.train_augmentations",
 }  # fmt: skip
-# Where a model shows that it is what a strategy's `overrides` ask for.
-_SHOWN = {
-    "MODEL.META_ARCHITECTURE": lambda model: type(model).__name__,
-    "OSAL.AUXILIARY.CLASSES": lambda model: model.auxiliary_classes,
-    "OSAL.AUXILIARY.TEMPERATURE": lambda model: box_predictors(model.auxiliary.roi_heads)[0].temperature,
-}
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -159,27 +153,6 @@ def model_config(cfg: DictConfig, strategy: Strategy | type[Strategy]) -> DictCo
     return cfg.model if not two or coupled or "auxiliary" in strategy.needs else cfg.model.target
 
 
-def check_model(model: torch.nn.Module, strategy: Strategy, *, known_classes: Sequence[str]) -> None:
-    """Raise ConfigError unless the model has the classes of the data and is what the strategy asks for."""
-    for key, wanted in strategy.overrides.items():
-        shown = _SHOWN[key](model) if key in _SHOWN and _can_show(model, key) else None
-        if key in _SHOWN and shown != wanted:
-            raise ConfigError(
-                f"strategy {strategy.name} needs a model with {key} {wanted}, this one has {shown}; "
-                "build it so (docs/lazy_config.md) or choose another strategy"
-            )
-    found = getattr(model, "target", model).roi_heads.num_classes
-    if found != len(known_classes) or getattr(model, "num_known", found) != found:
-        raise ConfigError(
-            f"the model has num_classes {found} and num_known {getattr(model, 'num_known', found)}, but there are "
-            f"{len(known_classes)} known classes ({', '.join(known_classes)}); set both to {len(known_classes)}"
-        )
-
-
-def _can_show(model: torch.nn.Module, key: str) -> bool:
-    return hasattr(model, "auxiliary") or not key.startswith("OSAL.AUXILIARY.")
-
-
 def plain(value):
     """A value of a lazy config as JSON can hold it: objects by name, ShapeSpecs and partials by their content."""
     if isinstance(value, Mapping):
@@ -224,7 +197,7 @@ class LazyActiveLearningTrainer(RoundTrainer):
         with seeded(settings.OSAL.SEED, "weights"):
             model = _made(node, "model").to(train.device)
         if shaping is plan.strategy:
-            check_model(model, plan.strategy, known_classes=plan.known_classes)
+            check_model(model, plan)
         optimizer_node = cfg.optimizer.copy()
         optimizer_node.params.model = model
         optimizer = _made(optimizer_node, "optimizer")

@@ -20,10 +20,11 @@ from ..evaluation.gallery import gallery_for_round
 from ..evaluation.learning_curve import Costs
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
+from ..modeling.unknown import num_unknown, training_labels
 from ..oracles.simulated import SimulatedOracle
 from ..renamed import adopt_old_keys, renamed
 from ..scoring.forward import inference_batches
-from ..scoring.pool import PoolScorer
+from ..scoring.pool import PoolScorer, detector_of
 from .checkpoint import AtomicCheckpointer
 from .from_config import (
     Plan,
@@ -42,7 +43,7 @@ from .round_lr import RoundLR
 from .round_steps import RoundSteps
 
 # A preview with another strategy looks through the detectors that the run has.
-_BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.")
+_BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.", "OSAL.DATA.UNKNOWN_")
 
 
 class Session:
@@ -131,7 +132,13 @@ class Session:
         cfg.defrost()
         adopt_old_keys(cfg, default=default_config())
         plan = build_plan(cfg)
-        resolve_config(cfg, num_known=len(plan.known_classes), schedule=plan.schedule, strategy=plan.strategy)
+        resolve_config(
+            cfg,
+            num_known=len(plan.known_classes),
+            schedule=plan.schedule,
+            strategy=plan.strategy,
+            unknown_classes=plan.unknown_classes,
+        )
         session = cls(
             plan,
             cfg.OSAL,
@@ -215,13 +222,16 @@ class Session:
         batches_per_iteration: int = 1,
     ):
         """Batches first_iteration .. iterations-1 of a round, for this process."""
-        if not getattr(getattr(model, "module", model), "open_set_inputs", False):
-            # A plain detector would take class K for a positive in its RPN: unknown nuclei are not annotated for it.
-            known = len(self.plan.known_classes)
-            records = [
-                {**r, "annotations": [a for a in r["annotations"] if a["category_id"] < known]}
-                for r in records
-            ]
+        outputs = num_unknown(detector_of(model, "target"))
+        # A plain detector would take class K for a positive in its RPN: unknown nuclei are not annotated for it, unless
+        # it learns them.
+        if outputs or not getattr(getattr(model, "module", model), "open_set_inputs", False):
+            records = training_labels(
+                records,
+                known=len(self.plan.known_classes),
+                unknown_classes=self.plan.unknown_classes,
+                outputs=outputs,
+            )
         return build_round_loader(
             records,
             self.make_mapper(train=True, with_labels=True),

@@ -1,4 +1,4 @@
-"""Box output layers: true row indices, an NMS over all classes, and an evidential classifier."""
+"""Box output layers: true row indices, an NMS over all classes, hidden classes, and an evidential classifier."""
 
 import torch
 from detectron2.config import configurable
@@ -9,6 +9,7 @@ from detectron2.structures import Instances
 from osal_detectron2.core.errors import ConfigError
 
 from .evidence import KLSchedule, activate, tmc_loss
+from .unknown import unknown_outputs
 
 NMS_MODES = ("per_class", "class_agnostic")
 
@@ -21,7 +22,9 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
     """
 
     @configurable
-    def __init__(self, input_shape, *, nms: str = "per_class", temperature: float = 1.0, **kwargs):
+    def __init__(
+        self, input_shape, *, nms: str = "per_class", temperature: float = 1.0, num_unknown: int = 0, **kwargs
+    ):
         """
         Args:
             input_shape: shape of the box features.
@@ -29,10 +32,12 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
                 scored one stays, whatever the classes, so that no nucleus is counted twice.
             temperature: T; logits h give the loss CE(h / T) and the scores softmax(h / T) (methods section 3.7).
                 `forward` returns h itself.
+            num_unknown: U; the last U of the `num_classes` foreground classes are learnt and never detected (see
+                `modeling.unknown`). 0 is Detectron2's layer.
             kwargs: arguments of `FastRCNNOutputLayers`.
 
         Raises:
-            ConfigError: unknown `nms`, or a classifier of sigmoids.
+            ConfigError: unknown `nms`, a classifier of sigmoids, or no class left to detect.
         """
         if kwargs.get("use_sigmoid_ce"):
             raise ConfigError(
@@ -44,12 +49,18 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
             raise ConfigError(
                 f"NMS '{nms}' (OSAL.AUXILIARY.NMS) is unknown: choose one of {', '.join(NMS_MODES)}"
             )
+        if num_unknown and not 0 < num_unknown < self.num_classes:
+            raise ConfigError(
+                f"num_unknown {num_unknown} of num_classes {self.num_classes} leaves no known class: num_classes "
+                "counts the unknown ones, too"
+            )
         self.nms = nms
         self.temperature = temperature
+        self.num_unknown = num_unknown
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        return super().from_config(cfg, input_shape)
+        return {**super().from_config(cfg, input_shape), "num_unknown": unknown_outputs(cfg)}
 
     def _tempered(self, predictions):
         logits, deltas = predictions
@@ -64,12 +75,13 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
     def inference(self, predictions, proposals):
         """
         Args:
-            predictions: logits (R, K + 1) and deltas, as `forward` returns them.
+            predictions: logits (R, K + U + 1) and deltas, as `forward` returns them.
             proposals: list[Instances] with `proposal_boxes`, R in all.
 
         Returns:
-            list[Instances] with `pred_boxes`, `scores`, `pred_classes`, best score first; and for each image
-            a long tensor: the row of the image's proposals that each detection came from.
+            list[Instances] with `pred_boxes`, `scores`, `pred_classes` in [0, K), best score first, and if U > 0
+            `unknown_score`, the posterior of all unknown classes together; and for each image a long tensor: the
+            row of the image's proposals that each detection came from.
         """
         if not proposals:
             return [], []
@@ -77,9 +89,24 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
         return self.detect(boxes, scores, [p.image_size for p in proposals])
 
     def detect(self, boxes, scores, image_sizes) -> tuple[list[Instances], list[torch.Tensor]]:
-        """What `inference` returns, from the boxes (R, 4 or 4K) and the scores (R, K + 1) of each image."""
-        results = [self._detect(*image) for image in zip(boxes, scores, image_sizes)]
+        """What `inference` returns, from boxes (R, 4 or 4 (K + U)) and scores (R, K + U + 1) of each image."""
+        results = [self._known(*image) for image in zip(boxes, scores, image_sizes)]
         return [r[0] for r in results], [r[1] for r in results]
+
+    def _known(self, boxes, scores, image_size) -> tuple[Instances, torch.Tensor]:
+        """Detections of the known classes alone."""
+        if not self.num_unknown:
+            return self._detect(boxes, scores, image_size)
+        known = self.num_classes - self.num_unknown
+        unknown = scores[:, known:-1].sum(dim=1)
+        # The last column, which `_detect` takes for the background, is of no importance there.
+        detections, rows = self._detect(
+            boxes[:, : 4 * known] if boxes.shape[1] > 4 else boxes,
+            torch.cat([scores[:, :known], scores[:, -1:]], dim=1),
+            image_size,
+        )
+        detections.unknown_score = unknown[rows]
+        return detections, rows
 
     def _detect(self, boxes, scores, image_size) -> tuple[Instances, torch.Tensor]:
         finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)

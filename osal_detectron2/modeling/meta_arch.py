@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import torch
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_model
 from detectron2.modeling.meta_arch import ProposalNetwork, SemanticSegmentor
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Instances
@@ -18,7 +18,7 @@ from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputL
 from .mixing import check_upright
 from .roi_heads import OpenSetBoxHeads, box_predictors
 from .shared_backbone import MODES, SharedBackbone
-from .unknown import POLICIES, OpenSetRPN, split_unknown
+from .unknown import LEARNT, POLICIES, OpenSetRPN, num_unknown, split_unknown
 
 AUXILIARY_CLASSES = ("known_unknown", "k_plus_one")
 WITHOUT_ROI_HEADS = (DenseDetector, ProposalNetwork, SemanticSegmentor)
@@ -42,6 +42,13 @@ def check_architecture(cfg) -> None:
             "Cascade or Keypoint R-CNN config, e.g. configs/Base-OSAL-R50-FPN.yaml"
         )
     check_upright(cfg, names=(cfg.MODEL.ROI_HEADS.NAME, cfg.OSAL.AUXILIARY.ROI_HEADS_NAME))
+    heads = ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)
+    ours = isinstance(heads, type) and issubclass(heads, OpenSetBoxHeads)
+    if cfg.OSAL.DATA.UNKNOWN_POLICY in LEARNT and not ours:
+        raise ConfigError(
+            f"OSAL.DATA.UNKNOWN_POLICY {cfg.OSAL.DATA.UNKNOWN_POLICY} needs open-set ROI heads, which hide the unknown "
+            f"classes, not {cfg.MODEL.ROI_HEADS.NAME}; set MODEL.ROI_HEADS.NAME, e.g. to EvidentialROIHeads"
+        )
     for key in ("MASK_ON", "KEYPOINT_ON"):
         if cfg.MODEL[key]:
             raise ConfigError(
@@ -65,8 +72,8 @@ def auxiliary_view(instances: Instances, num_known: int, classes: str = "known_u
 
 
 def target_view(instances: Instances, num_known: int, unknown_policy: str) -> Instances:
-    """What the target learns from: without the unknown nuclei ("drop"), or as it is ("ignore")."""
-    return instances if unknown_policy == "ignore" else split_unknown(instances, num_known)[0]
+    """What the target learns from: without the unknown nuclei ("drop"), or as it is (every other policy)."""
+    return split_unknown(instances, num_known)[0] if unknown_policy == "drop" else instances
 
 
 def is_coupled(*, unknown_policy: str, auxiliary_backbone: str) -> bool:
@@ -98,6 +105,7 @@ def auxiliary_cfg(cfg):
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
+    cfg.OSAL.DATA.UNKNOWN_POLICY = "drop"  # the target's; the auxiliary shows its unknown class
     cfg.MODEL.ROI_HEADS.NAME = cfg.OSAL.AUXILIARY.ROI_HEADS_NAME
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2 if classes == "known_unknown" else cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.AUXILIARY.SCORE_THRESH
@@ -112,7 +120,7 @@ class OSALRCNN(nn.Module):
     share the backbone, no parameter is common to both and the loss is a sum, so training them together equals
     training them apart (Detectron2's gradient clipping is per parameter; clipping by the norm of all of them would
     couple the two).
-    Inputs carry `gt_classes` 0..K-1 for known nuclei and K for unknown ones.
+    Inputs carry `gt_classes` 0..K-1 for known nuclei and K for unknown ones, with the policy "classes" from K on.
     """
 
     _version = 1
@@ -135,8 +143,8 @@ class OSALRCNN(nn.Module):
             auxiliary, target: `GeneralizedRCNN`s of 2 (or K + 1) and of `num_known` classes.
             num_known: K.
             auxiliary_classes: which labels the auxiliary learns, see `auxiliary_view`.
-            unknown_policy: "drop" or "ignore", see `modeling.unknown`; "ignore" asks for a target with
-                `OpenSetRPN` and open-set ROI heads.
+            unknown_policy: "drop", "ignore", "class" or "classes", see `modeling.unknown`; "ignore" asks for a target
+                with `OpenSetRPN` and open-set ROI heads, the last two for one whose box predictor has `num_unknown`.
             auxiliary_backbone: "own"; "shared", the target's, trained by the losses of both; "detached", the target's,
                 trained by its own losses alone. But for "own" that of `auxiliary` is dropped.
 
@@ -159,6 +167,13 @@ class OSALRCNN(nn.Module):
                     "OSAL.DATA.UNKNOWN_POLICY 'ignore' needs open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME "
                     f"'EvidentialROIHeads', not {type(target.roi_heads).__name__}"
                 )
+        if (unknown_policy in LEARNT) != bool(num_unknown(target)):
+            raise ConfigError(
+                f"OSAL.DATA.UNKNOWN_POLICY '{unknown_policy}' does not fit a target with {num_unknown(target)} classes "
+                "for unknown nuclei: it takes open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME 'EvidentialROIHeads', "
+                "whose box predictor has num_unknown 1 for 'class', the number of unknown classes for 'classes', and "
+                "else 0"
+            )
         if auxiliary_backbone not in MODES:
             raise ConfigError(
                 f"OSAL.AUXILIARY.BACKBONE is '{auxiliary_backbone}': choose one of {', '.join(MODES)}"

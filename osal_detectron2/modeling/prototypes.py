@@ -14,6 +14,7 @@ from torch import nn
 from osal_detectron2.core.errors import ConfigError
 
 from .round_clock import RoundClock
+from .unknown import unknown_outputs
 
 KNOWN, UNKNOWN = 0, 1
 MODES = ("learnable", "ema", "mean")
@@ -131,7 +132,8 @@ class PrototypeBranch(RoundClock):
     """Holds one prototype of the known and one of the unknown foreground class of a box head.
 
     The last foreground class of the detector is the unknown one and all others are known: classes
-    (known, unknown) of the auxiliary detector, or K known classes and one for everything else.
+    (known, unknown) of the auxiliary detector, or K known classes and one for everything else. With `num_unknown`
+    the last so many are.
 
     A prototype begins at the running mean of its class's features: at the end of a warm-up, or when the
     class is first seen if that is later. Only then does it take part in the loss; before, its distance is
@@ -155,6 +157,7 @@ class PrototypeBranch(RoundClock):
         norm: str = "none",
         balanced: bool = False,
         round_iters: int = 0,
+        num_unknown: int = 1,
     ):
         """
         Args:
@@ -168,8 +171,10 @@ class PrototypeBranch(RoundClock):
             norm: "none" raw features, "scaled" 10 * f / |f|.
             balanced: weigh the two classes equally.
             round_iters: see `RoundClock`.
+            num_unknown: number of unknown foreground classes, the last ones.
         """
         super().__init__(round_iters=round_iters)
+        self.num_unknown = num_unknown
         for key, value, choices in (("MODE", mode, MODES), ("NORM", norm, NORMS)):
             if value not in choices:
                 raise ConfigError(f"OSAL.PROTOTYPE.{key} is '{value}': choose one of {', '.join(choices)}")
@@ -195,6 +200,7 @@ class PrototypeBranch(RoundClock):
             "norm": node.NORM,
             "balanced": node.BALANCED,
             "round_iters": cfg.SOLVER.MAX_ITER,
+            "num_unknown": max(1, unknown_outputs(cfg)),
         }
 
     @property
@@ -238,12 +244,12 @@ class PrototypeBranch(RoundClock):
         Args:
             features: (R, ...) box features.
             proposals: the sampled proposals, with `gt_classes`, in the order of `features`.
-            num_classes: foreground classes of the detector; the last one is unknown.
+            num_classes: foreground classes of the detector, the unknown ones last.
         """
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
         foreground = (gt_classes >= 0) & (gt_classes < num_classes)
         embedded = self.normalise(features[foreground])
-        labels = (gt_classes[foreground] == num_classes - 1).long()
+        labels = (gt_classes[foreground] >= num_classes - self.num_unknown).long()
         self._observe(embedded.detach(), labels)
         # Always part of the graph: DistributedDataParallel waits for every parameter.
         loss = (

@@ -6,7 +6,8 @@ A *box branch* is a small module beside the box predictor:
 Every branch's fields arrive on the detections, together with
     loc_tightness  IoU of the final box and the RPN's proposal that it was regressed from (Eq. 6), in
                    network-input coordinates
-    logits         (n, K + 1) classifier outputs
+    logits         (n, K + 1) classifier outputs; classes for unknown nuclei are counted to the background, the last
+    unknown_score  (n,) their posterior, only of a detector that has such classes (`modeling.unknown`)
     roi_feature    (n, d) box features, only while `keep_roi_features` is True
 all as plain tensors that pass through `detector_postprocess` unchanged. Heads of a cascade: `modeling.cascade`.
 """
@@ -32,7 +33,7 @@ from .fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .features import pool_box_features
 from .mixing import check_bases, check_branches_ran, check_point_head, check_predictors, check_upright
 from .prototypes import PrototypeBranch
-from .unknown import leave_out_unknown
+from .unknown import fold_logits, leave_out_unknown, unknown_outputs, with_unknown_outputs
 
 
 def box_predictors(roi_heads) -> list[nn.Module]:
@@ -47,7 +48,8 @@ class OpenSetBoxHeads:
     The mask and keypoint branches are those of the class that it is mixed into.
 
     Annotated instances with `gt_classes` of `num_classes` or more are unknown: proposals on them are not
-    sampled (methods section 6 row 3, "ignore"). Without such instances training is Detectron2's.
+    sampled (methods section 6 row 3, "ignore"). Without such instances training is Detectron2's. `num_classes` counts
+    the classes for unknown nuclei that the box predictor hides, so with these ("class", "classes") none are left out.
     """
 
     _version = 1
@@ -82,6 +84,7 @@ class OpenSetBoxHeads:
     @classmethod
     def from_config(cls, cfg, input_shape):
         check_upright(cfg, names=(cfg.MODEL.ROI_HEADS.NAME,))
+        cfg = with_unknown_outputs(cfg)
         check_point_head(cfg)
         ret = super().from_config(cfg, input_shape)
         if "box_predictors" in ret:
@@ -102,6 +105,12 @@ class OpenSetBoxHeads:
         """Our predictor in place of Detectron2's, with its box regression; a project's own is kept or refused."""
         if type(plain) is not FastRCNNOutputLayers:
             check_predictors(cls.__name__, [plain])
+            if plain.num_unknown != unknown_outputs(cfg):
+                raise ConfigError(
+                    f"{cls.__name__}: OSAL.DATA.UNKNOWN_POLICY {cfg.OSAL.DATA.UNKNOWN_POLICY} takes a predictor with "
+                    f"num_unknown {unknown_outputs(cfg)}, and {type(plain).__name__} was built with "
+                    f"{plain.num_unknown}; hand on what OpenSetFastRCNNOutputLayers.from_config returns"
+                )
             return plain
         evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
         predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
@@ -112,6 +121,8 @@ class OpenSetBoxHeads:
     def detection_fields(self) -> tuple[str, ...]:
         """Names of all fields that detections can carry."""
         names = ["loc_tightness", "logits", "roi_feature"]
+        if box_predictors(self)[-1].num_unknown:
+            names.append("unknown_score")
         for branch in self.box_branches.values():
             names += branch.field_names
         return tuple(names)
@@ -137,7 +148,7 @@ class OpenSetBoxHeads:
     def _with_fields(self, detections, rows, box_features, logits, proposals) -> list:
         """Put the fields on `detections`; `rows`, for each image, are those of its `proposals` that they came from."""
         self.branches_ran = True
-        fields = {"logits": logits}
+        fields = {"logits": fold_logits(logits, box_predictors(self)[-1].num_unknown)}
         for branch in self.box_branches.values():
             fields.update(branch.fields(box_features, logits))
         if self.keep_roi_features:

@@ -1,17 +1,95 @@
-"""What the target detector does with annotated unknown nuclei (class id K) while it trains.
+"""What the target detector does with annotated unknown nuclei (class ids from K on) while it trains.
 
 Methods section 6 row 3. "drop": they are taken out of the targets, hence background in the RPN and in the ROI
 heads. "ignore": anchors and proposals on them take no part in either loss. Plain Detectron2 would do neither:
 id K is positive for its RPN and background for its ROI heads.
+
+"class", "classes": they are learnt, as one more class (id K) or each as its own (ids K .. K+U-1). The classifier has
+K + U foreground classes, of which the last U, the unknown ones, never leave the detector: a detection has one of the
+K known classes, its score is that class's posterior among all K + U + 1, and `logits` count the unknown classes to the
+background (`fold_logits`). To whoever reads detections it is a detector of K classes, as with "drop".
 """
+
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import configurable
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import nn
+
+from ..core.errors import ConfigError
 
 IGNORE_IOU = 0.5
-POLICIES = ("drop", "ignore")
+POLICIES = ("drop", "ignore", "class", "classes")
+LEARNT = ("class", "classes")
+
+
+def unknown_outputs(cfg) -> int:
+    """U: foreground classes that the target of `cfg` has for unknown nuclei, beyond MODEL.ROI_HEADS.NUM_CLASSES."""
+    data = cfg.OSAL.DATA
+    return {"class": 1, "classes": len(data.UNKNOWN_CLASSES)}.get(data.UNKNOWN_POLICY, 0)
+
+
+def with_unknown_outputs(cfg):
+    """`cfg` as its ROI heads are built: NUM_CLASSES counts the classes for unknown nuclei, too."""
+    outputs = unknown_outputs(cfg)
+    if outputs:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES += outputs
+    return cfg
+
+
+def num_unknown(detector) -> int:
+    """U of a detector that was built: the last U classes of its box predictor never leave it."""
+    predictor = getattr(getattr(detector, "roi_heads", None), "box_predictor", None)
+    last = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
+    return getattr(last, "num_unknown", 0)
+
+
+def fold_logits(logits: torch.Tensor, num_unknown: int) -> torch.Tensor:
+    """Logits (R, K + U + 1), the background last, to (R, K + 1): the unknown classes become background.
+
+    log(e^h_K + ... + e^h_K+U) is the logit of all of them together, so the softmax of the result has the known
+    posteriors as they were, and in the last place the probability of "no known nucleus".
+    """
+    if not num_unknown:
+        return logits
+    rest = logits[:, -num_unknown - 1 :].logsumexp(dim=1, keepdim=True)
+    return torch.cat([logits[:, : -num_unknown - 1], rest], dim=1)
+
+
+def training_labels(
+    records: Sequence[dict], *, known: int, unknown_classes: Sequence[str], outputs: int
+) -> list[dict]:
+    """`records` with the category ids that a target with `outputs` classes for unknown nuclei learns from.
+
+    Args:
+        records: category_id 0..known-1, or `known` for every unknown class (data/coco.py).
+        unknown_classes: names of the unknown classes, in the order of the outputs.
+        outputs: U. 0: unknown nuclei are left out. 1: they keep id `known`. More: one id for each of `unknown_classes`.
+
+    Raises:
+        ConfigError: more than one output, but not one for each of `unknown_classes`.
+    """
+    if outputs == 1:
+        return list(records)
+    if outputs > 1 and outputs != len(unknown_classes):
+        raise ConfigError(
+            f"the target has {outputs} classes for unknown nuclei, but the data have {len(unknown_classes)} "
+            f"({', '.join(unknown_classes)}); build it with 1, or with {len(unknown_classes)}"
+        )
+    ids = {name: known + index for index, name in enumerate(unknown_classes)} if outputs else {}
+
+    def learnt(annotations):
+        for a in annotations:
+            if a["category_id"] < known:
+                yield a
+            elif outputs:
+                yield {**a, "category_id": ids[a["category_name"]]}
+
+    return [{**r, "annotations": list(learnt(r["annotations"]))} for r in records]
 
 
 def split_unknown(instances: Instances, num_known: int) -> tuple[Instances, Instances]:

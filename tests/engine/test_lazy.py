@@ -12,7 +12,9 @@ from detectron2.config import LazyConfig, instantiate
 from miniature import ROOT, record
 
 from osal_detectron2.core.verify import verify
+from osal_detectron2.deploy.load import load_detector
 from osal_detectron2.engine.lazy import flat_config, load_config, osal_settings
+from osal_detectron2.modeling.unknown import num_unknown
 from osal_detectron2.oracles.status import run_status
 from osal_detectron2.scoring.pool import check_needs
 from osal_detectron2.strategies import get_strategy
@@ -230,11 +232,22 @@ def test_dry_run_and_eval_only_write_nothing(lazy_run, lazy_config, reference, t
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == files
 
 
+# The policy "class": K = 3 known classes and a hidden one.
+HIDDEN = (
+    "model.unknown_policy=class",
+    "model.target.roi_heads.num_classes=4",
+    "model.target.roi_heads.box_branches.evidence.num_classes=4",
+    "+model.target.roi_heads.box_predictor.num_unknown=1",
+)
+
+
 def test_a_strategy_without_auxiliary_trains_the_target_alone(lazy_config, tmp_path):
     short = ("osal.BUDGET.NUM_QUERIES=1", "osal.SCHEDULE.MIN_ITERS=2", "osal.STRATEGY=random")
-    assert train(lazy_config, f"train.output_dir={tmp_path}", *short) == 0
+    assert train(lazy_config, f"train.output_dir={tmp_path}", *short, *HIDDEN) == 0
     weights = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
     assert weights and not any(k.startswith(("auxiliary.", "target.")) for k in weights)
+    detector = load_detector(tmp_path)
+    assert len(detector.classes) == 3 and num_unknown(detector.target) == 1
 
 
 @pytest.mark.parametrize(
@@ -248,6 +261,13 @@ def test_a_strategy_without_auxiliary_trains_the_target_alone(lazy_config, tmp_p
         (["osal.STRATEGY=lfosa"], "needs a model with OSAL.AUXILIARY.CLASSES k_plus_one"),
         (["model.target.roi_heads.num_classes=4"], "num_classes 4"),
         (["+model.target.roi_heads.box_head.nonsense=1"], "nonsense"),
+        (["osal.DATA.UNKNOWN_POLICY=class"], "model.unknown_policy"),
+        (["model.unknown_policy=class"], "does not fit a target with 0 classes for unknown nuclei"),
+        ([HIDDEN[0], HIDDEN[3]], "num_classes 2 besides the 1 of num_unknown"),
+        (
+            [*HIDDEN[:1], "model.target.roi_heads.num_classes=12", f"{HIDDEN[3][:-1]}9"],
+            "9 classes for unknown nuclei, but",
+        ),
         (["train.init_checkpoint=nowhere.pth"], "train.init_checkpoint: nowhere.pth"),
         (["osal.STRATEGY"], "give key=value"),
     ],

@@ -42,7 +42,8 @@ def test_selection_depends_on_neither_batch_size_nor_workers_nor_processes(tiny_
 @pytest.mark.parametrize("backbone", ["own", "shared"])
 def test_two_processes_train_query_and_resume(tiny_config, reference, tmp_path, backbone):
     folder = tmp_path / "run"
-    options = ("OUTPUT_DIR", folder, "OSAL.AUXILIARY.BACKBONE", backbone)
+    policy = {"own": "drop", "shared": "class"}[backbone]
+    options = ("OUTPUT_DIR", folder, "OSAL.AUXILIARY.BACKBONE", backbone, "OSAL.DATA.UNKNOWN_POLICY", policy)
     done = command(tiny_config, *options, flags=("--num-gpus", "2"))
     assert done.returncode == 0, done.stderr
     assert verify(folder) == []

@@ -47,11 +47,14 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
         ("OSAL.PROTOTYPE.MODE", "ema", "OSAL.PROTOTYPE.NORM", "scaled"),
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
         ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
-        ("OSAL.EVIDENCE.MODE", "edl", "OSAL.AUXILIARY.NMS", "per_class"),
+        ("OSAL.EVIDENCE.MODE", "edl", "OSAL.AUXILIARY.NMS", "per_class", "OSAL.DATA.UNKNOWN_POLICY", "class"),
         ("OSAL.AUXILIARY.BACKBONE", "shared", "OSAL.DATA.UNKNOWN_POLICY", "ignore"),
         ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),
         ("OSAL.EVAL.UNKNOWN", "ignore", "OSAL.SCHEDULE.LR", "cosine"),
-        ("MODEL.ROI_HEADS.NAME", "PrototypeEvidentialROIHeads", "OSAL.EVAL.GALLERY_TILES", 0),
+        (
+            *("MODEL.ROI_HEADS.NAME", "PrototypeEvidentialROIHeads", "OSAL.EVAL.GALLERY_TILES", 0),
+            *("OSAL.DATA.UNKNOWN_POLICY", "classes"),
+        ),
     ],
     ids=lambda options: "-".join(str(o).rsplit(".", 1)[-1] for o in options),
 )

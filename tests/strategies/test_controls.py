@@ -32,6 +32,24 @@ def test_pcss_by_label_counts_heads_not_prototypes():
     assert by_prototype == pool(30)[:6]
 
 
+def test_pcss_by_target_counts_what_is_rather_known_than_unknown():
+    def tables(key):
+        # Tile i has i known nuclei, 30 - i unknown ones of the same score, and 99 too weak to count.
+        known = np.arange(30) < int(key[5:8])
+        scores = np.r_[np.full(30, 0.4), np.full(99, 0.29)]
+        unknown = np.r_[np.where(known, 0.39, 0.41), np.zeros(99)]
+        return {
+            "boxes": np.zeros((129, 4)),
+            "classes": np.zeros(129),
+            "scores": scores,
+            "unknown_score": unknown,
+        }
+
+    result = answer(get_strategy("pcss_by_target")(), context(), tables)
+    assert result.selected == pool(30)[:-7:-1]
+    assert result.reasons[pool(30)[-1]] == "rank 1: 29 of 30 detections look known"
+
+
 def test_an_auxiliary_that_finds_nothing_is_reported_with_the_remedy(caplog):
     def nothing(key):
         return {c: v[:0] for c, v in made_up("one", empty=0).items()}

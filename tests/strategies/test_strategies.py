@@ -17,7 +17,7 @@ from osal_detectron2.strategies.tile_means import mean_looseness, mean_vacuity
 KNOWN = ("a", "b", "c")
 DETECTION_COLUMNS = (
     "boxes", "scores", "classes", "logits", "roi_feature", "dist_known", "dist_unknown", "cls_uncertainty",
-    "loc_tightness",
+    "loc_tightness", "unknown_score",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def made_up(key: str, *, empty: float = 0.2) -> dict[str, np.ndarray]:
         "predicted_loss": rng.normal(size=1),
         "gt_roi_feature": rng.normal(size=(annotated, 16)),
         "gt_classes": rng.integers(0, len(KNOWN) + 1, annotated),
+        "unknown_score": rng.random(n) * posterior[:, -1],
     }
 
 

@@ -19,8 +19,15 @@ from osal_detectron2.modeling.prototypes import PrototypeBranch
 from osal_detectron2.modeling.roi_heads import EvidentialROIHeads, PrototypeROIHeads
 
 
-def target_detector(backbone, *, num_classes=3, channels=256, fc_dims=(1024, 1024), resolution=7):
-    """A Faster R-CNN of the known classes with an evidential head, on levels p2 to p6 of strides 4 to 64."""
+def target_detector(
+    backbone, *, num_classes=3, num_unknown=0, channels=256, fc_dims=(1024, 1024), resolution=7
+):
+    """A Faster R-CNN of the known classes with an evidential head, on levels p2 to p6 of strides 4 to 64.
+
+    num_classes: known classes. num_unknown: hidden ones for unknown nuclei, 1 or as many as there are unknown classes.
+    """
+    num_classes += num_unknown  # of the classifier
+    hidden = {"num_unknown": num_unknown} if num_unknown else {}
     return L(GeneralizedRCNN)(
         backbone=backbone,
         proposal_generator=L(RPN)(
@@ -66,6 +73,7 @@ def target_detector(backbone, *, num_classes=3, channels=256, fc_dims=(1024, 102
                 num_classes="${..num_classes}",
                 test_score_thresh=0.05,
                 test_topk_per_image=300,
+                **hidden,
             ),
             box_branches=L("builtins.dict")(
                 evidence=L(EvidentialBranch)(
@@ -85,6 +93,7 @@ def auxiliary_detector(target):
     heads = auxiliary.roi_heads
     heads._target_ = PrototypeROIHeads
     heads.num_classes = 2
+    heads.box_predictor.pop("num_unknown", None)
     heads.box_branches = L("builtins.dict")(
         prototype=L(PrototypeBranch)(feature_dim=heads.box_predictor.input_shape.channels, margin=10.0)
     )
@@ -93,13 +102,13 @@ def auxiliary_detector(target):
     return auxiliary
 
 
-def osal_nd(target, auxiliary=None):
-    """Both detectors as one model; the auxiliary by default as above."""
+def osal_nd(target, auxiliary=None, *, num_unknown=0):
+    """Both detectors as one model; the auxiliary by default as above. num_unknown: that of the target."""
     return L(OSALRCNN)(
         target=target,
         auxiliary=auxiliary_detector(target) if auxiliary is None else auxiliary,
-        num_known=target.roi_heads.num_classes,
-        unknown_policy="drop",
+        num_known=target.roi_heads.num_classes - num_unknown,
+        unknown_policy="classes" if num_unknown > 1 else "class" if num_unknown else "drop",
         auxiliary_classes="known_unknown",
         auxiliary_backbone="own",
     )
