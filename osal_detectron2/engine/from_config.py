@@ -24,7 +24,7 @@ from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
-from ..modeling.unknown import POLICIES
+from ..modeling.unknown import POLICIES, name_unknown
 from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, available, get_strategy
 
@@ -147,12 +147,7 @@ def resolve_config(
         raise ConfigError(
             "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN; set it, or use the policy drop"
         )
-    if cfg.OSAL.DATA.UNKNOWN_POLICY == "classes":
-        if not unknown_classes:
-            raise ConfigError(
-                "OSAL.DATA.UNKNOWN_POLICY classes: the data have no class besides the known ones; use the policy drop"
-            )
-        cfg.OSAL.DATA.UNKNOWN_CLASSES = list(unknown_classes)
+    name_unknown(cfg, unknown_classes)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter
     cfg.SOLVER.STEPS = ()

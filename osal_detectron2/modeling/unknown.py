@@ -31,6 +31,20 @@ def unknown_outputs(cfg) -> int:
     return {"class": 1, "classes": len(data.UNKNOWN_CLASSES)}.get(data.UNKNOWN_POLICY, 0)
 
 
+def name_unknown(cfg, names: Sequence[str]) -> None:
+    """Put the `names` of the unknown classes into `cfg`, in place, if its policy asks for them.
+
+    Raises ConfigError if it does and there are none.
+    """
+    if cfg.OSAL.DATA.UNKNOWN_POLICY != "classes":
+        return
+    if not names:
+        raise ConfigError(
+            "OSAL.DATA.UNKNOWN_POLICY classes: the data have no class besides the known ones; use the policy drop"
+        )
+    cfg.OSAL.DATA.UNKNOWN_CLASSES = list(names)
+
+
 def with_unknown_outputs(cfg):
     """`cfg` as its ROI heads are built: NUM_CLASSES counts the classes for unknown nuclei, too."""
     outputs = unknown_outputs(cfg)

@@ -15,7 +15,13 @@ from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.modeling.fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from osal_detectron2.modeling.meta_arch import check_architecture
 from osal_detectron2.modeling.roi_heads import EvidentialROIHeads
-from osal_detectron2.modeling.unknown import fold_logits, num_unknown, training_labels
+from osal_detectron2.modeling.unknown import (
+    fold_logits,
+    name_unknown,
+    num_unknown,
+    training_labels,
+    unknown_outputs,
+)
 
 K = 3
 # Softmax probabilities of two known classes, one unknown and the background, as logits.
@@ -242,3 +248,13 @@ def test_a_projects_own_predictor_hides_it_too_or_is_refused(toy_cfg):
     assert (kept.num_unknown, kept.num_classes) == (1, K + 1)
     with pytest.raises(ConfigError, match="num_unknown 1, and Forgetful was built with 0"):
         heads[Forgetful](toy_cfg, shapes)
+
+
+def test_the_names_are_those_of_the_data(toy_cfg):
+    name_unknown(toy_cfg, ["plasma"])
+    assert list(toy_cfg.OSAL.DATA.UNKNOWN_CLASSES) == []  # "drop" has no use for them
+    toy_cfg.OSAL.DATA.UNKNOWN_POLICY = "classes"
+    name_unknown(toy_cfg, ["plasma", "mitosis"])
+    assert list(toy_cfg.OSAL.DATA.UNKNOWN_CLASSES) == ["plasma", "mitosis"] and unknown_outputs(toy_cfg) == 2
+    with pytest.raises(ConfigError, match="no class besides the known ones; use the policy drop"):
+        name_unknown(toy_cfg, [])
