@@ -109,6 +109,8 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.EVAL.AOSE_SCORE_THRESH = 0.5
     # Queried tiles drawn in the gallery of each round; 0 draws none.
     cfg.OSAL.EVAL.GALLERY_TILES = 12
+    # Draw curves.png after each round, half a second on a CPU. Without, `tools/report.py RUN` draws it at any time.
+    cfg.OSAL.EVAL.CURVES = True
 
     # ---- models -----------------------------------------------------------------------------------------
     # The two detectors of OSALRCNN. The target takes MODEL.ROI_HEADS.NAME; the auxiliary this one.

@@ -291,7 +291,7 @@ class Session:
 
     def _report(self, folder, round_index) -> None:
         costs = Costs(self.osal.ORACLE.SECONDS_PER_TILE, self.osal.ORACLE.SECONDS_PER_NUCLEUS)
-        write_report(folder, costs)
+        write_report(folder, costs, curves=self.osal.EVAL.CURVES)
         if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
             tiles = {r["image_key"]: r for r in self.plan.train}
             gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)

@@ -18,12 +18,12 @@ from .table import WIDTH, format_table, gain, legend
 Rows = Sequence[Mapping]
 
 
-def write_report(run_folder: str | Path, costs: Costs | None = None) -> dict:
+def write_report(run_folder: str | Path, costs: Costs | None = None, *, curves: bool = True) -> dict:
     """Write curve.csv, curves.png and summary.json into a run's folder; return the summary.
 
-    costs: what annotation takes, kept in summary.json; None: as before. A function of the committed files: running it
-    again gives the same bytes. Before the first round there is only a summary. Raises DataError or LedgerError for a
-    damaged run, OutputError where the disk refuses.
+    costs: what annotation takes, kept in summary.json; None: as before. curves: draw curves.png, too. A function of the
+    committed files: running it again gives the same bytes. Before the first round there is only a summary. Raises
+    DataError or LedgerError for a damaged run, OutputError where the disk refuses.
     """
     run_folder = Path(run_folder)
     costs = costs or read_costs(run_folder)
@@ -31,7 +31,8 @@ def write_report(run_folder: str | Path, costs: Costs | None = None) -> dict:
     summary = summarise(read_header(run_folder), rows) | {"annotation_seconds": asdict(costs)}
     if rows:
         write_csv(rows, run_folder / "curve.csv")
-        write_bytes(run_folder / "curves.png", draw_curves({summary["strategy"]: [rows]}))
+        if curves:
+            write_bytes(run_folder / "curves.png", draw_curves({summary["strategy"]: [rows]}))
     write_json(run_folder / SUMMARY, summary)
     return summary
 

@@ -46,7 +46,7 @@ def start():
 def reference(tiny_config, start, tmp_path_factory):
     """An uninterrupted run of the miniature."""
     folder = tmp_path_factory.mktemp("reference") / "run"
-    process = start(tiny_config, ["OUTPUT_DIR", folder])
+    process = start(tiny_config, ["OUTPUT_DIR", folder, "OSAL.EVAL.CURVES", True])
     process.join()
     assert process.exitcode == 0
     return folder

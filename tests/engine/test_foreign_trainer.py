@@ -51,7 +51,7 @@ def test_another_trainer_gives_the_same_bytes(folder, reference):
     assert record(folder) == record(reference)
     mine, ours = weights(folder), weights(reference)
     assert mine.keys() == ours.keys() and all(torch.equal(mine[k], ours[k]) for k in mine)
-    assert verify(folder) == [] and (folder / "curves.png").exists()
+    assert verify(folder) == [] and (folder / "curve.csv").exists()
 
 
 def test_another_trainer_resumes(run, folder, reference, tmp_path):

@@ -206,7 +206,7 @@ def test_the_end_of_a_run_says_what_to_do_next(reference):
 def test_a_run_without_a_test_set_goes_to_its_end_and_says_what_it_cannot_say(tiny_config, tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["OSAL.DATA.TEST_JSON", "", "OSAL.STRATEGY", "pcss", "OUTPUT_DIR", folder]
-    options += ["OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 2]
+    options += ["OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 2, "OSAL.EVAL.CURVES", True]
     assert train(tiny_config, *options) == 0
     assert train(tiny_config, *options, flags=("--resume",)) == 0, "a finished run only shows its table"
     out = capsys.readouterr().out
