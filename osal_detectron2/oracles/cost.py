@@ -52,7 +52,8 @@ class Cost:
         return (self.tiles * self.seconds_per_tile + (self.nuclei or 0.0) * self.seconds_per_nucleus) / 3600
 
     def __str__(self) -> str:
-        time = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{math.ceil(self.hours * 60)} minutes"
+        minutes = math.ceil(self.hours * 60)
+        time = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{minutes} minute{'s' * (minutes != 1)}"
         if self.nuclei is not None and self.seconds_per_nucleus:
             return f"{self.tiles} tiles, about {self.nuclei:.0f} nuclei, {time} of annotation"
         if not self.seconds_per_nucleus:

@@ -13,13 +13,18 @@ from osal_detectron2.core.verify import verify
 from osal_detectron2.engine.people import pre_annotations, unknown_class
 from osal_detectron2.strategies import Pass
 
+KNOWN = ["tumor", "lymphocyte", "stromal"]
+
 
 def al(*words):
     return programs.run([ROOT / "tools/al.py", *words], cwd=ROOT)
 
 
 def label(batch_file, truth, *, leave=0):
-    """What a person does with a batch: the true nuclei of every tile but the last `leave`."""
+    """What a person does with a batch: the true nuclei of every tile but the last `leave`.
+
+    Unknown nuclei are labelled "unknown", of whatever class they are.
+    """
     batch = json.loads(batch_file.read_text())
     ids = {c["name"]: c["id"] for c in batch["categories"]}
     batch["annotations"] = []
@@ -31,7 +36,7 @@ def label(batch_file, truth, *, leave=0):
                 {
                     "id": len(batch["annotations"]) + 1,
                     "image_id": image["id"],
-                    "category_id": ids[name],
+                    "category_id": ids[name if name in KNOWN else "unknown"],
                     "bbox": box,
                 }
             )
@@ -44,9 +49,8 @@ def label(batch_file, truth, *, leave=0):
 def truth(tiles):
     from osal_detectron2.data.coco import load_open_set_coco
 
-    known = ["tumor", "lymphocyte", "stromal"]
     records = load_open_set_coco(
-        str(tiles / "annotations/random_fold1_train.json"), str(tiles / "rgb"), known
+        str(tiles / "annotations/random_fold1_train.json"), str(tiles / "rgb"), KNOWN
     )
     return {r["image_key"]: [(a["bbox"], a["category_name"]) for a in r["annotations"]] for r in records}
 
@@ -56,7 +60,7 @@ def check_drafts(batch):
     names = {c["id"]: c["name"] for c in batch["categories"]}
     assert all("score" in a for a in batch["annotations"])
     drawn = {names[a["category_id"]] for a in batch["annotations"]}
-    assert drawn <= {"tumor", "lymphocyte", "stromal", "unknown"}, "names only what it can"
+    assert drawn <= {*KNOWN, "unknown"}, "names only what it can"
     for image in batch["images"]:
         boxes = [a["bbox"] for a in batch["annotations"] if a["image_id"] == image["id"]]
         iou = pairwise_iou_xywh(boxes, boxes)

@@ -69,10 +69,10 @@ def test_answers_to_another_question_are_not_buried(run, images, tmp_path):
 def test_a_question_without_any_label_yet_says_so_instead_of_no_time_at_all(run, images, tmp_path):
     (run / "rounds/000/query/request.json").unlink()
     export(run, images, nuclei={})
-    assert "3 tiles, 1 minutes of annotation and 3 s for each nucleus" in str(batch_status(run).left)
+    assert "3 tiles, 1 minute of annotation and 3 s for each nucleus" in str(batch_status(run).left)
     import_batch(run, put(tmp_path, reviewed(run, tile0="done")))
     # Two nuclei in the tile that is in: two tiles are left at 15 s and four nuclei at 3 s.
-    assert str(batch_status(run).left) == "2 tiles, about 4 nuclei, 1 minutes of annotation"
+    assert str(batch_status(run).left) == "2 tiles, about 4 nuclei, 1 minute of annotation"
     assert batch_status(run).left.hours == pytest.approx(42 / 3600)
 
 
