@@ -94,6 +94,7 @@ def ask_people(
     known_classes: Sequence[str],
     class_names: Sequence[str],
     scorer: PoolScorer | None,
+    name_unknown: bool = False,
     draft_score: float = 0.3,
     seconds_per_nucleus: float = 3.0,
     seconds_per_tile: float = 15.0,
@@ -102,6 +103,7 @@ def ask_people(
     """Export the selected tiles, `records`, with drafts by `scorer` unless it is None. Collective.
 
     ledger: None on other ranks than 0. A batch that stands already is left as it is, without a look at the model.
+    name_unknown: "unknown" is a word of the drafts and no answer.
     Raises AwaitingLabels unless the labels of all tiles have come in.
     """
     keys = [r["image_key"] for r in records]
@@ -119,7 +121,7 @@ def ask_people(
             round=round,
             keys=keys,
             images=dict(zip(keys, records)),
-            classes=list(dict.fromkeys([*class_names, unknown])),
+            classes=list(class_names) if name_unknown else list(dict.fromkeys([*class_names, unknown])),
             predictions=drafts,
             nuclei=expected_nuclei(keys, per_tile=per_tile, detected=scores.get("n_detected", {})),
             tile_scores={k: {name: column[k] for name, column in scores.items()} for k in keys},

@@ -90,6 +90,8 @@ class RoundSteps:
         self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
         self.gallery_tiles, self.report = gallery_tiles, report
         self.draft_score, self.copy_images = draft_score, copy_images
+        # Whether the model learns each unknown class under its name, so that people must tell them apart.
+        self.name_unknown = False
         self.logger = logging.getLogger(__name__)
 
     # ---- what is known so far ---------------------------------------------------------------------------
@@ -252,6 +254,7 @@ class RoundSteps:
             known_classes=self.known_classes,
             class_names=self.class_names,
             scorer=None if model is None else self.make_scorer(model, self._scorable()),
+            name_unknown=self.name_unknown,
             draft_score=self.draft_score,
             seconds_per_nucleus=self.seconds_per_nucleus,
             seconds_per_tile=self.seconds_per_tile,

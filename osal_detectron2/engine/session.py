@@ -176,6 +176,7 @@ class Session:
         A step that accumulates gradients draws `batches_per_iteration` batches; together they have `batch_size` tiles.
         """
         schedule = self.osal.SCHEDULE
+        self.steps.name_unknown = num_unknown(detector_of(model, "target")) > 1
         return ActiveLearningHook(
             self.steps,
             checkpointer=checkpointer,

@@ -63,8 +63,8 @@ def export_batch(
 
     keys: in the suggested order. images: records with "file_name", "width", "height". classes: all class
     names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n names, "scores": n}; a
-    tile may lack them. nuclei: to expect in each tile, None if nobody knows. copy_images: put the images into
-    query/images too.
+    tile may lack them, and may have "unknown" though it is no class: people must rename that. nuclei: to expect
+    in each tile, None if nobody knows. copy_images: put the images into query/images too.
     Put again, the same question leaves people's files alone (and writes labels.json if all answers are in).
     Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
     """
@@ -79,7 +79,9 @@ def export_batch(
         return status_of(query, present)
     Answers.read(query, batch)  # refuses to bury answers to another question
 
-    ids = {name: index for index, name in enumerate(classes, start=1)}
+    drafted = {name for prediction in predictions.values() for name in prediction["classes"]}
+    names = [*classes, *({UNKNOWN} & drafted - set(classes))]
+    ids = {name: index for index, name in enumerate(names, start=1)}
     tiles, coco_images, annotations = {}, [], []
     for rank, key in enumerate(keys, start=1):
         width, height = int(images[key]["width"]), int(images[key]["height"])
@@ -121,7 +123,7 @@ def export_batch(
         "round": round,
         "run": shlex.quote(str(folder)),
         "classes": ", ".join(classes),
-        "unknown": _about_unknown(ledger.header["known_classes"]) if UNKNOWN in classes else "",
+        "unknown": _about_unknown(ledger.header["known_classes"], classes) if UNKNOWN in names else "",
         "cost": status_of(query, request).cost,
     }
     write_bytes(query / "README.txt", _README.format(**fields).encode())
@@ -133,7 +135,9 @@ def export_batch(
     return status_of(query, request)
 
 
-def _about_unknown(known_classes: Sequence[str]) -> str:
+def _about_unknown(known_classes: Sequence[str], classes: Sequence[str]) -> str:
+    if UNKNOWN not in classes:
+        return f'"{UNKNOWN}" in the draft is for you to replace by the right one of the others.\n'
     known = ", ".join(known_classes)
     return f'"{UNKNOWN}" is enough for a nucleus of none of these: {known}. Which of the others it is may stay open.\n'
 

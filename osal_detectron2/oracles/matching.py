@@ -148,7 +148,10 @@ def match_classes(
             )
             continue
         name = map_class.get(names[identity], names[identity])
-        matched[identity] = name if name in request.classes else None
+        drafted = name == UNKNOWN and any(b[0] == name for t in request.tiles.values() for b in t.prelabels)
+        matched[identity] = (
+            name if name in request.classes or drafted else None
+        )  # `answer` asks for another name
         if matched[identity] is None and name not in map_class.values():
             result.problems.append(
                 f"class {name!r} ({used.count(identity)} annotations) is not of this run "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..core.boxes import pairwise_iou_xywh
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
-from .batch import PENDING, Request, RequestedTile
+from .batch import PENDING, UNKNOWN, Request, RequestedTile
 
 REVIEWS = (PENDING, "done", "empty", REJECTED)
 SAME_NUCLEUS_IOU = 0.9
@@ -68,7 +68,7 @@ def answer(
             f"--opened names {few(strange)}: not of this batch; write the file_name of batch.json"
         )
     foreign = all(tile.review is None for tile in tiles.values())
-    thinned, unopened, twice, two = {}, [], {}, {}
+    thinned, unopened, twice, two, unnamed = {}, [], {}, {}, {}
     for key in (key for key in request.tiles if key in tiles):
         boxes, asked = tiles[key].boxes, request.tiles[key]
         was_opened = opened == "all" or (opened is not None and key in opened)
@@ -86,6 +86,8 @@ def answer(
             continue
         kept = list(boxes) if state == LABELLED else []
         duplicates, doubles = _same_nucleus(kept)
+        if number := sum(box[0] not in request.classes for box in kept):
+            unnamed[key] = str(number)
         if duplicates:
             twice[key] = str(len(duplicates))
         if doubles:
@@ -93,6 +95,12 @@ def answer(
         if "duplicates" in accept:
             kept = [box for index, box in enumerate(kept) if index not in duplicates]
         result.answers[key] = TileLabels(state, [b[1:] for b in kept], [b[0] for b in kept], annotator)
+    if unnamed:
+        result.problems.append(
+            f"{sum(map(int, unnamed.values()))} boxes in {len(unnamed)} tiles are {UNKNOWN} as in the draft: "
+            f"{_listed(unnamed)}; this run learns each class under its name, so give them one of "
+            f"{', '.join(request.classes)}"
+        )
     _ask(result, accept, thinned=thinned, unopened=unopened, twice=twice, two=two)
 
 

@@ -113,6 +113,18 @@ def test_a_run_with_the_class_unknown_offers_it(run, images, tmp_path):
     assert import_batch(run, put(tmp_path, content), map_class={"mitosis": "unknown"}).boxes["unknown"] == 2
 
 
+def test_a_draft_called_unknown_needs_a_name_where_the_run_learns_names(run, images, tmp_path):
+    (run / "rounds/000/query/request.json").unlink()
+    draft = {"boxes": [[10, 10, 20, 20]], "classes": ["unknown"], "scores": [0.5]}
+    export(run, images, predictions={key: draft for key in BATCH[:2]})
+    assert "is for you to replace" in (run / "rounds/000/query/README.txt").read_text()
+    text = refused(run, tmp_path, reviewed(run, tile0="done"))
+    assert f"1 boxes in 1 tiles are unknown as in the draft: {BATCH[0]} (1)" in text and ", debris" in text
+    content = reviewed(run, tile0="done", tile2="done")  # the draft of tile 1 waits, and does no harm
+    content["annotations"][0]["category_id"] = 3
+    assert import_batch(run, put(tmp_path, content)).boxes == {"debris": 1}
+
+
 @pytest.mark.parametrize(
     "rename, what",
     [
