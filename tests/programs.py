@@ -25,7 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = ("osal_detectron2.registration", "osal_detectron2.engine.command_line", "osal_detectron2.engine.lazy",
-             "osal_detectron2.engine.trainer", "detectron2.model_zoo", "matplotlib.pyplot", "cv2")  # fmt: skip
+             "osal_detectron2.engine.trainer", "detectron2.model_zoo", "matplotlib.pyplot", "cv2",
+             "torch.utils.tensorboard", "fsspec.core")  # fmt: skip
 
 CLIENT = """#!{python} -SE
 import json, os, resource, socket, sys

@@ -21,7 +21,7 @@ NOT_RUN = [
     ),
     (r"make (test|test-slow|lint)\b", "runs the suite that this test is in, or lints it"),
     (
-        r"-m pytest( -n 2 -m| tests/(data|strategies|modeling))",
+        r"-m pytest( -n 2 | tests/(data|strategies|modeling))",
         "runs parts of the suite that this test is in",
     ),
     (

@@ -2,6 +2,7 @@
 
 import multiprocessing
 
+import programs
 import pytest
 from miniature import ROOT, TINY, train_quietly
 
@@ -32,7 +33,7 @@ def tiny_config(tiles, tmp_path_factory):
 def start():
     """start(config, options, flags=()) -> a child process that runs the tool, forked from a server to start fast."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["osal_detectron2.registration", "osal_detectron2.engine", "miniature"])
+    context.set_forkserver_preload([*programs.PRELOADED, "miniature"])
 
     def begin(config, options, flags=()):
         process = context.Process(target=train_quietly, args=(str(config), [str(o) for o in options], flags))
