@@ -49,6 +49,8 @@ def check_trainer(
             "every round starts from could not be kept; make it an osal_detectron2.engine.AtomicCheckpointer "
             f"{_SEE}"
         )
+    if not checkpointer.save_dir:
+        raise ConfigError(f"the checkpointer has no folder; make it with the OUTPUT_DIR of the run {_SEE}")
     last = getattr(trainer, "max_iter", schedule.max_iter)
     if last > schedule.max_iter:
         raise ConfigError(

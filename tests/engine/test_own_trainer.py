@@ -156,6 +156,9 @@ def test_what_a_trainer_lacks_is_one_error_each_before_anything_is_written(page,
     refused(
         "the hook has a DetectionCheckpointer.*AtomicCheckpointer", simple, checkpointer=DetectionCheckpointer
     )
+    refused(
+        "the checkpointer has no folder; ", simple, checkpointer=lambda model, _: AtomicCheckpointer(model)
+    )
     refused("Bare has no reset_data_loader: .*batches come from iter", Bare)
     refused("Bare has no optimizer: ", lambda model, _: Bare(model, None))
     refused("BareTrainer is to train up to iteration 9, but the rounds end at 8", page["BareTrainer"],
