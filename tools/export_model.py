@@ -12,6 +12,7 @@ from osal_detectron2.quiet import quiet  # noqa: E402
 quiet()
 
 from osal_detectron2.core.errors import OSALError  # noqa: E402
+from osal_detectron2.core.trust import add_trust  # noqa: E402
 
 EPILOG = """example:
   python tools/export_model.py output/quickstart --out exported --torchscript
@@ -32,6 +33,7 @@ def parse_arguments(argv=None):
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write")
     parser.add_argument("--torchscript", action="store_true", help="write model.ts as well")
+    add_trust(parser)
     parser.add_argument("--device", default="cpu", help="device of model.ts and of config.yaml (%(default)s)")
     return parser.parse_args(argv)
 

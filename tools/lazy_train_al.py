@@ -4,12 +4,11 @@
 Words after the options change the config, as in Detectron2's tools/lazyconfig_train_net.py.
 
     tools/lazy_train_al.py --config-file configs/lazy/faster_rcnn_fpn.py train.output_dir=output/lazy
-    tools/lazy_train_al.py --config-file configs/lazy/faster_rcnn_fpn.py --resume train.output_dir=output/lazy
+    tools/lazy_train_al.py --resume train.output_dir=output/lazy
     tools/lazy_train_al.py --config-file configs/lazy/vitdet.py --num-gpus 8 osal.STRATEGY=random
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
@@ -20,18 +19,10 @@ quiet()
 import osal_detectron2  # noqa: E402, F401  (first: it explains what to do if Detectron2 is missing)
 
 
-def prepare(args):
-    """train.output_dir and what makes the trainer, in every process."""
-    from osal_detectron2.engine.lazy import LazyActiveLearningTrainer, load_config
-
-    cfg = load_config(args.config_file, args.opts)
-    return cfg.train.output_dir, partial(LazyActiveLearningTrainer, cfg)
-
-
 def run(argv=None) -> None:
     from osal_detectron2.engine import command_line
 
-    command_line.run(command_line.argument_parser(__doc__).parse_args(argv), prepare)
+    command_line.run(command_line.argument_parser(__doc__, front="lazy").parse_intermixed_args(argv))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from osal_detectron2.quiet import quiet  # noqa: E402
 quiet()
 
 from osal_detectron2.core.errors import OSALError  # noqa: E402
+from osal_detectron2.core.trust import add_trust  # noqa: E402
 
 EPILOG = """example:
   python tools/predict.py output/quickstart --images slides/regions --out predictions
@@ -57,6 +58,7 @@ def parse_arguments(argv=None):
         "--overlap", type=int, help="pixels that windows share (default: a quarter of the tile)"
     )
     parser.add_argument("--batch-size", type=int, default=4, help="tiles in one pass (%(default)s)")
+    add_trust(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     args = parser.parse_args(argv)
     if (args.json is None) != (args.image_root is None):

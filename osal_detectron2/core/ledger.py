@@ -9,6 +9,7 @@ Layout of the run folder (OUTPUT_DIR):
         labels.json                   the oracle's answer
         metrics.json, scores.npz      evaluation and the pool's scores, where there are any
         commit.json                   written last: the round counts from here on, and never changes again
+    rounds/002+/                      the second commit of a last round whose run was extended (extension.py)
 
 The record holds no times (timing.json does, outside of the chain): the same run gives the same bytes.
 Whatever a killed process left of a round without commit.json is used again or written again. All reading
@@ -20,20 +21,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .chain import COMMIT_SCHEMA, before, read_chain
 from .config_record import changes, plain
 from .errors import DataError, LedgerError
+from .extension import EXTENSION, extended, folder_of, refusal, write_extension
 from .labels import LABELLED, REVIEWED_EMPTY, LabelFile, TileLabels
-from .rounds import INIT, budget_of, next_round, round_name
+from .rounds import INIT, budget_of, first_duplicate, next_round
 from .store import read_json, sha256_file, write_json
 
 RUN_SCHEMA = "osal-run/1"
-COMMIT_SCHEMA = "osal-commit/1"
 SELECTION_SCHEMA = "osal-selection/1"
-HASHED_FILES = ("selection.json", "labels.json", "metrics.json", "scores.npz")
+HASHED_FILES = ("selection.json", "labels.json", "metrics.json", "scores.npz", EXTENSION)
 
 
 class Ledger:
-    """The run in `folder`. Open it again in a new process: nothing is kept in memory but the header."""
+    """The run in `folder`. Only `header` is kept in memory: run.json with the plan as extensions have made it."""
 
     def __init__(self, folder: Path, header: dict):
         self.folder = folder
@@ -54,15 +56,17 @@ class Ledger:
         config: Mapping,
         dataset_sha256: str,
         versions: Mapping,
+        front: str | None = None,
     ) -> Ledger:
-        """Begin a run: write run.json. `pool`: all image keys; `plan`: labelled tiles a round.
+        """Begin a run: write run.json. `pool`: all image keys; `plan`: labelled tiles a round; `front`: what
+        starts it (run_config.py).
 
         Raises LedgerError if there is a run already or the pool and the plan do not fit; OutputError.
         """
         folder = Path(folder)
         if cls.exists(folder):
             raise LedgerError(f"{folder}: holds a run already; go on with --resume or use a new OUTPUT_DIR")
-        if twice := _first_duplicate(pool):
+        if twice := first_duplicate(pool):
             raise LedgerError(f"the training set has two tiles named {twice}; file_name must be unique")
         plan = [int(count) for count in plan]
         if not plan or plan[0] < 1 or plan[-1] > len(pool) or any(b <= a for a, b in zip(plan, plan[1:])):
@@ -78,6 +82,8 @@ class Ledger:
             "dataset_sha256": dataset_sha256,
             "versions": plain(versions),
         }
+        if front is not None:  # a run of an older version has none
+            header["front"] = front
         write_json(folder / "run.json", header)
         return cls(folder, header)
 
@@ -92,7 +98,7 @@ class Ledger:
             raise LedgerError(
                 f"{folder / 'run.json'}: is not of schema {RUN_SCHEMA}; use the version that wrote it"
             )
-        return cls(folder, header)
+        return cls(folder, extended(header, folder))
 
     @staticmethod
     def exists(folder: str | Path) -> bool:
@@ -120,11 +126,30 @@ class Ledger:
                 "new run in a new OUTPUT_DIR"
             )
 
+    def check_growth(self, plan: Sequence[int]) -> None:
+        """Raises LedgerError unless `plan` is the present one, maybe with more rounds behind it."""
+        if reason := refusal(self.header["plan"], plan, pool=len(self.header["pool"])):
+            raise LedgerError(f"{self.folder}: {reason}")
+
+    def extend(self, *, plan: Sequence[int], queries: int) -> None:
+        """Let the run go on to `plan`, for `queries` queries; nothing happens where that is its plan already.
+
+        Raises LedgerError for a plan that is not the present one with more rounds behind it.
+        """
+        plan = [int(count) for count in plan]
+        if plan == self.header["plan"]:
+            return
+        self.check_growth(plan)
+        last = len(self.header["plan"]) - 1
+        open_round = None if self.last_committed == last else next_round(self.last_committed)
+        write_extension(self.folder, open_round=open_round, last=last, plan=plan, queries=queries)
+        self.header = extended(self.header, self.folder)
+
     # ---- the rounds ---------------------------------------------------------------------------------------
 
     def round_dir(self, round: str | int) -> Path:
         """The folder of a round ("init" or a number); it need not exist yet."""
-        return self.folder / "rounds" / round_name(round)
+        return folder_of(self.folder, round)
 
     def budget(self, round: str | int) -> int:
         """Tiles that the plan gives to the query of `round`; 0 for the last round."""
@@ -132,31 +157,7 @@ class Ledger:
 
     def commits(self) -> list[dict]:
         """The commits in order, "init" first. Raises LedgerError where the chain is broken."""
-        chain, previous, last = [], sha256_file(self.folder / "run.json"), None
-        while (path := self.round_dir(next_round(last)) / "commit.json").is_file():
-            last, commit = next_round(last), read_json(path)
-            if (
-                not isinstance(commit, dict)
-                or commit.get("schema") != COMMIT_SCHEMA
-                or commit.get("round") != last
-            ):
-                raise LedgerError(f"{path}: is not the commit of round {last}; restore the run from a copy")
-            if commit["previous"] != previous:
-                before = chain[-1]["round"] if chain else "run.json"
-                raise LedgerError(
-                    f"{path}: was made after another version of {before}; something was changed or copied in "
-                    "by hand. Restore the run from a copy (tools/al.py verify lists all faults)"
-                )
-            previous = sha256_file(path)
-            chain.append(commit)
-        later = sorted(p.parent.name for p in (self.folder / "rounds").glob("*/commit.json"))
-        known = {round_name(commit["round"]) for commit in chain}
-        if strays := [name for name in later if name not in known]:
-            raise LedgerError(
-                f"{self.folder}: round {strays[0]} is committed, but the round before it is not; restore "
-                f"{self.round_dir(next_round(last)) / 'commit.json'} from a copy"
-            )
-        return chain
+        return read_chain(self.folder)
 
     @property
     def last_committed(self) -> None | str | int:
@@ -234,7 +235,8 @@ class Ledger:
         chain = self.commits()
         if any(commit["round"] == round for commit in chain):
             committed = LabelFile.read(folder / "labels.json").tiles
-            if self._commit_of(chain, round)["selected"] != selected or committed != dict(labels):
+            before_that = next(commit["selected"] for commit in chain if commit["round"] == round)
+            if before_that != selected or committed != dict(labels):
                 raise LedgerError(
                     f"{folder}: round {round} is committed already, with other tiles or labels; a committed "
                     "round never changes. Go on with --resume, or start a new run in a new OUTPUT_DIR"
@@ -266,7 +268,7 @@ class Ledger:
             classes = sorted({name for tile in labels.values() for name in tile.classes})
         answers = LabelFile(classes=tuple(classes), tiles={key: labels[key] for key in selected})
         answers.write_once(folder / "labels.json")
-        previous = self.round_dir(chain[-1]["round"]) / "commit.json" if chain else self.folder / "run.json"
+        previous = before(self.folder, round)
         write_json(
             folder / "commit.json",
             {
@@ -281,14 +283,10 @@ class Ledger:
 
     # ---- inside -------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _commit_of(chain: Sequence[dict], round: str | int) -> dict:
-        return next(commit for commit in chain if commit["round"] == round)
-
     def _check_selected(self, round: str | int, selected: Sequence[str]) -> None:
         """Raises LedgerError unless the open `round` may select these tiles."""
         where, budget, pool = self.round_dir(round), self.budget(round), set(self.pool_keys())
-        if twice := _first_duplicate(selected):
+        if twice := first_duplicate(selected):
             raise LedgerError(f"{where}: tile {twice} is selected twice")
         if strange := [key for key in selected if key not in pool]:
             known = strange[0] in self.header["pool"]
@@ -300,8 +298,3 @@ class Ledger:
             )
         if budget and pool and not selected:
             raise LedgerError(f"{where}: no tile is selected, but the plan gives {budget} to this round")
-
-
-def _first_duplicate(keys: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    return next((key for key in keys if key in seen or seen.add(key)), None)

@@ -30,7 +30,8 @@ class RunLock:
 
     A record lock (`fcntl.lockf`) on `folder/.lock`: free again the moment its process is gone, however it
     went, and not kept alive by forked data-loading workers (a `flock` would be). The file names the holder
-    and stays in place, empty, after a release: removing it would let two processes lock two different files.
+    and stays in place, empty, after a release. Only `withdraw` removes it; whoever gets a lock therefore looks whether
+    its file still stands there, or two processes would lock two different files.
     The process that holds the lock must not open `.lock` (nor copy the whole folder): closing it gives the lock
     away, as POSIX has it.
     """
@@ -40,6 +41,7 @@ class RunLock:
         self.path = self.folder / ".lock"
         self._file = None
         self._pid = None
+        self._made: list[Path] = []  # what acquire() made, for withdraw()
 
     def acquire(self) -> RunLock:
         """Take the lock. Raises LedgerError naming the holder, OutputError where nothing can be written."""
@@ -49,11 +51,13 @@ class RunLock:
             raise LedgerError(
                 f"{self.folder}: this process already works in this folder; end that work first"
             )
+        made = [path for path in (self.path, self.folder, *self.folder.parents) if not path.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered: what a forked worker inherits must not hold text that it would write again.
             file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "rb+", buffering=0)
         except OSError as error:
+            _remove(made)
             raise OutputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose an OUTPUT_DIR where you may write"
             ) from error
@@ -76,6 +80,9 @@ class RunLock:
                 raise OutputError(
                     f"{self.path}: this file system gives no locks ({error.strerror}); use a local OUTPUT_DIR"
                 ) from error
+            if not _is_file_of(self.path, file):  # its holder has withdrawn it between our two steps
+                file.close()
+                return self.acquire()
         left = file.read()
         if left.strip():
             logger.warning("Recovered %s: %s ended without releasing it", self.folder, _describe(left))
@@ -88,7 +95,7 @@ class RunLock:
             file.truncate(0)
             file.seek(0)
             file.write(json.dumps(content).encode())
-        self._file, self._pid = file, os.getpid()
+        self._file, self._pid, self._made = file, os.getpid(), made
         _held[name] = self
         return self
 
@@ -102,11 +109,37 @@ class RunLock:
         self._file.close()
         self._file = None
 
+    def withdraw(self) -> None:
+        """Release, and take away what acquire() made: the work was refused, and nothing has been written."""
+        if self._file is None or self._pid != os.getpid():
+            return
+        if fcntl is not None:  # while it is held, so that nobody else can work in a folder that goes away
+            _remove(self._made)
+            self.release()
+        else:  # Windows removes no open file
+            self.release()
+            _remove(self._made)
+
     def __enter__(self) -> RunLock:
         return self.acquire()
 
     def __exit__(self, *exception) -> None:
         self.release()
+
+
+def _is_file_of(path: Path, file) -> bool:
+    """Whether the open `file` still stands at `path`."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(made: list[Path]) -> None:
+    """Remove the lock file and the folders, the innermost first, up to the first that is not empty."""
+    with contextlib.suppress(OSError):
+        for path in made:
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _describe(content: bytes) -> str:

@@ -26,3 +26,9 @@ def budget_of(plan: Sequence[int], round: str | int) -> int:
     if round == INIT:
         return plan[0]
     return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
+
+
+def first_duplicate(keys: Sequence[str]) -> str | None:
+    """The first of `keys` that stands there twice."""
+    seen: set[str] = set()
+    return next((key for key in keys if key in seen or seen.add(key)), None)

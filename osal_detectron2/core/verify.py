@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from .errors import OSALError
+from .extension import AGAIN, EXTENSION, read_extension, refusal, second_folder
 from .labels import LabelFile
 from .ledger import COMMIT_SCHEMA, HASHED_FILES, Ledger
 from .rounds import INIT, budget_of, next_round, round_name
@@ -22,7 +23,7 @@ def verify(folder: str | Path) -> list[str]:
     folder = Path(folder)
     try:
         ledger = Ledger.open(folder)
-        pool, plan = ledger.header["pool"], ledger.header["plan"]
+        pool, plan = ledger.header["pool"], read_json(folder / "run.json")["plan"]
     except OSALError as error:
         return [str(error)]
     except KeyError as error:
@@ -34,7 +35,8 @@ def verify(folder: str | Path) -> list[str]:
     names = {p.parent.name for p in (folder / "rounds").glob("*/commit.json")}
     numbers = sorted(int(name) for name in names if re.fullmatch(r"\d{3,}", name))
     last = numbers[-1] if numbers else INIT if INIT in names else None
-    if strange := sorted(names - {INIT} - {round_name(number) for number in numbers}):
+    rounds = {round_name(number) for number in numbers}
+    if strange := sorted(names - {INIT} - rounds - {f"{name}{AGAIN}" for name in rounds}):
         findings.append(
             f"{folder / 'rounds' / strange[0]}: is not a round of this run, but has a commit.json"
         )
@@ -42,18 +44,42 @@ def verify(folder: str | Path) -> list[str]:
     previous_file, owner, round = folder / "run.json", {}, None
     while last is not None and round != last:
         round = next_round(round)
-        path = ledger.round_dir(round) / "commit.json"
-        if not path.is_file():
-            findings.append(f"{path}: is missing, but a later round is committed")
-            previous_file = None
-            continue
-        try:
-            findings += _verify_round(path, round, previous_file, owner, set(pool), budget_of(plan, round))
-        except (OSALError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error) if isinstance(error, OSALError) else f"{path}: malformed ({error!r})"
-            findings.append(reason)
-        previous_file = path
+        first, second = folder / "rounds" / round_name(round), second_folder(folder, round)
+        for path in [first / "commit.json", *([second / "commit.json"] if second.is_dir() else [])]:
+            if not path.is_file():
+                if (
+                    path.parent == first or round != last
+                ):  # else the run was extended, and this query is not made yet
+                    findings.append(f"{path}: is missing, but a later round is committed")
+                    previous_file = None
+                continue
+            try:
+                longer, faults = _longer_plan(path.parent, plan, len(pool))
+                plan, findings = longer, findings + faults
+                findings += _verify_round(
+                    path, round, previous_file, owner, set(pool), budget_of(plan, round)
+                )
+                if path.parent == second and (_hashes(first) != _hashes(second)):
+                    findings.append(f"{second / 'metrics.json'}: is not that of {first}")
+            except (OSALError, KeyError, TypeError, AttributeError) as error:
+                reason = str(error) if isinstance(error, OSALError) else f"{path}: malformed ({error!r})"
+                findings.append(reason)
+            previous_file = path
     return findings
+
+
+def _longer_plan(folder: Path, plan: list[int], pool: int) -> tuple[list[int], list[str]]:
+    """The plan from this round on, and the faults of its extension.json."""
+    content = read_extension(folder)
+    if content is None:
+        return plan, []
+    if reason := refusal(plan, content["plan"], pool=pool):
+        return plan, [f"{folder / EXTENSION}: {reason}"]
+    return content["plan"], []
+
+
+def _hashes(folder: Path) -> str | None:
+    return read_json(folder / "commit.json")["files"].get("metrics.json")
 
 
 def _verify_round(

@@ -96,11 +96,12 @@ def detector_settings(config_file: str) -> DetectorSettings:
     from detectron2.config import get_cfg
 
     from osal_detectron2.config import add_osal_config
+    from osal_detectron2.merge_config import merge_file
 
     cfg = get_cfg()
     add_osal_config(cfg)
     try:
-        cfg.merge_from_file(config_file)
+        merge_file(cfg, config_file)
     except Exception as error:  # yacs and yaml raise many kinds
         reason = " ".join(str(error).split())
         raise ConfigError(f"{config_file}: not a usable config ({reason}); mend it") from None

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg, instantiate
 from detectron2.modeling import build_model
 from torch import nn
 
 from .. import add_osal_config
 from ..core.errors import ConfigError, DataError
+from ..core.ledger import Ledger
+from ..core.run_config import CONFIG, LAZY, config_file, front_of
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
 from ..modeling.unknown import num_unknown
@@ -21,7 +24,6 @@ from ..renamed import adopt_old_keys
 from ..scoring.pool import detector_of
 from ..strategies import query_nodes
 
-CONFIG = "config.yaml"
 FINAL, EXPORTED = "model_final.pth", "model.pth"
 METADATA = "metadata.json"
 
@@ -67,7 +69,7 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     folder, weights = locate(path)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {device}: no GPU is usable here; choose cpu")
-    if _is_lazy(folder / CONFIG):
+    if _is_lazy(folder):
         return _load_lazy(folder, weights, device=device)
     cfg = read_config(folder, device=device)
     model = load_model(cfg, weights)
@@ -83,15 +85,18 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     )
 
 
-def _is_lazy(path: Path) -> bool:
-    """Whether a config.yaml was written from a LazyConfig: `model:` instead of `MODEL:`."""
-    return any(line.startswith("model:") for line in path.read_text().splitlines())
+def _is_lazy(folder: Path) -> bool:
+    """Whether the config in `folder` is a LazyConfig. An export has no run.json to say so: `model:`, not `MODEL:`."""
+    if Ledger.exists(folder):
+        return front_of(Ledger.open(folder).header) == LAZY
+    return any(line.startswith("model:") for line in config_file(folder).read_text().splitlines())
 
 
 def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
     from ..engine.lazy import load_config, osal_settings
 
-    cfg = load_config(str(folder / CONFIG))
+    path = config_file(folder)
+    cfg = load_config(str(path))
     settings, state = osal_settings(cfg), read_weights(weights)
     node = cfg.model
     if "target" in node and not any(name.startswith("target.") for name in state):
@@ -102,7 +107,7 @@ def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
     except (
         Exception
     ) as error:  # a file that training started from may be gone, or any other fault of a constructor
-        raise ConfigError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     _fill(model, state, weights)
     target, data = detector_of(model, "target"), settings.OSAL.DATA
     number = target.roi_heads.num_classes - num_unknown(target)
@@ -121,21 +126,19 @@ def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
 
 
 def locate(path: str | Path) -> tuple[Path, Path]:
-    """(folder of config.yaml, file of the weights) that `path` means. Raises DataError naming what is missing."""
+    """(folder of the config, file of the weights) that `path` means. Raises DataError naming what is missing."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the OUTPUT_DIR of a run or a checkpoint in it")
-    if not (folder / CONFIG).is_file():
-        raise DataError(
-            f"{folder / CONFIG}: no such file; a checkpoint needs the {CONFIG} of its run beside it"
-        )
+    if not (config := config_file(folder)).is_file():
+        raise DataError(f"{config}: no such file; a checkpoint needs the config of its run beside it")
     if path.is_file():
         return folder, path
     candidates = [folder / FINAL, folder / EXPORTED]
     last = folder / "last_checkpoint"
     if last.is_file():
-        candidates.append(folder / last.read_text().strip())
+        candidates.append(folder / Path(last.read_text().strip()).name)
     for candidate in candidates:
         if candidate.is_file():
             return folder, candidate
@@ -145,15 +148,16 @@ def locate(path: str | Path) -> tuple[Path, Path]:
 
 
 def read_config(folder: str | Path, *, device: str = "cpu") -> CfgNode:
-    """config.yaml in `folder`, on `device`, frozen. Raises DataError where it is no config of ours.
+    """The config in `folder`, on `device`, frozen. Raises DataError where it is no config of ours.
 
     The settings of queries stay at their defaults: a detector has no use for them, and another version may have others.
     """
-    path = Path(folder) / CONFIG
+    path = config_file(folder)
     cfg = get_cfg()
     add_osal_config(cfg)
     try:
-        loaded = CfgNode(CfgNode.load_yaml_with_base(str(path)))
+        # No _BASE_: a run folder has its whole config.
+        loaded = CfgNode(yaml.safe_load(path.read_text(encoding="utf-8")))
         adopt_old_keys(loaded)
         for node in query_nodes():
             loaded.get("OSAL", {}).pop(node, None)
@@ -219,5 +223,5 @@ def class_names(folder: Path, *, number: int, configured: Sequence[str]) -> tupl
         if found and len(found) + hidden == number:
             return tuple(found)
     raise DataError(
-        f"{folder / CONFIG}: the names of the {number} classes are nowhere; set OSAL.DATA.KNOWN_CLASSES there"
+        f"{config_file(folder)}: the names of the {number} classes are nowhere; set OSAL.DATA.KNOWN_CLASSES there"
     )

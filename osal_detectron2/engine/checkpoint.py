@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from detectron2.utils import comm
@@ -34,6 +34,37 @@ class AtomicCheckpointer(OpenSetCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_bytes(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename.encode())
+
+    def load(self, path: str, *args, **kwargs) -> dict:
+        """As the stock one. Raises ConfigError for weights that cannot be had, or are none."""
+        if path and "://" in path:
+            try:
+                path = self.path_manager.get_local_path(path)
+            except Exception as error:  # the network, the cache folder and iopath each have their own
+                raise ConfigError(
+                    f"the weights {path} cannot be downloaded ({_reason(error)}); give a local file as MODEL.WEIGHTS "
+                    "(train.init_checkpoint of a lazy config), or '' for random weights"
+                ) from error
+        try:
+            return super().load(path, *args, **kwargs)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, AssertionError,
+                pickle.UnpicklingError) as error:  # fmt: skip
+            raise ConfigError(
+                f"{path}: cannot be loaded as weights ({_reason(error)}); give another file, or '' for random weights"
+            ) from error
+
+    def _load_file(self, filename: str) -> dict:
+        if filename.endswith(".pkl"):  # Detectron2 unpickles these, which could run anything
+            with open(filename, "rb") as file:
+                _Arrays(file, encoding="latin1").load()
+        return super()._load_file(filename)
+
+    def _torch_load(self, filename: str) -> dict:
+        return torch.load(filename, map_location="cpu", weights_only=True)
+
+    def get_checkpoint_file(self) -> str:
+        """The file in `save_dir` that `last_checkpoint` names; one that it names elsewhere is none of this run."""
+        return os.path.join(self.save_dir, os.path.basename(super().get_checkpoint_file()))
 
     def has_checkpoint(self) -> bool:
         """True if `last_checkpoint` names a file that is there; a stale or empty tag counts as none."""
@@ -72,27 +103,40 @@ class AtomicCheckpointer(OpenSetCheckpointer):
             trainer.get("_trainer", trainer)["optimizer"]["state"] = {}  # every round starts with none
         _save({**content, "recipe": json.dumps(dict(recipe)), "train_seconds": train_seconds}, path)
 
-    def load_round(self, path: str, *, check: Callable[[str], None]) -> float:
-        """Load what `save_round` wrote into model and trainer, after check(recipe as JSON); returns train_seconds.
-
-        Raises ConfigError for a file that is missing or something else.
-        """
+    @staticmethod
+    def read_round(path: str) -> dict:
+        """What `save_round` wrote, "recipe" as JSON. Raises ConfigError for a file that is missing or another one."""
         if not os.path.isfile(path):
             raise ConfigError(
                 f"OSAL.SCHEDULE.ROUND_0: {path} is not a file; give one, or '' to train round 0"
             )
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            recipe, model, trainer = content["recipe"], content["model"], content["trainer"]
+            return {name: content[name] for name in ("recipe", "model", "trainer", "train_seconds")}
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
             raise ConfigError(
                 f"OSAL.SCHEDULE.ROUND_0: {path} is not a round_0.pth that OSAL.SCHEDULE.KEEP_ROUNDS leaves; "
                 "give such a file, or '' to train round 0"
             ) from None
-        check(recipe)
-        self.model.load_state_dict(model)
-        self.checkpointables["trainer"].load_state_dict(trainer)
-        return content["train_seconds"]
+
+    def load_round(self, content: Mapping) -> None:
+        """Load what `read_round` returns into model and trainer."""
+        self.model.load_state_dict(content["model"])
+        self.checkpointables["trainer"].load_state_dict(content["trainer"])
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads what a model zoo's .pkl holds, arrays by name, and refuses all else."""
+
+    def find_class(self, module: str, name: str):
+        allowed = {"_reconstruct", "scalar", "ndarray", "dtype", "OrderedDict", "encode"}
+        if module.split(".")[0] in ("numpy", "collections", "_codecs") and name in allowed:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it holds {module}.{name} and not arrays alone; nothing was run")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _save(data: dict, path: str) -> None:

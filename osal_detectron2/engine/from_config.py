@@ -18,15 +18,14 @@ from detectron2.utils import comm
 
 from .. import __version__
 from ..config import add_osal_config
-from ..core.errors import ConfigError, LedgerError
-from ..core.ledger import Ledger
+from ..core.errors import ConfigError
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
 from ..modeling.unknown import POLICIES, name_unknown
-from ..renamed import adopt_old_keys, renamed
-from ..strategies import Strategy, available, get_strategy
+from ..renamed import adopt_old_keys
+from ..strategies import Strategy, get_strategy
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
 FREE_KEYS = (
@@ -126,6 +125,19 @@ def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSch
         min_iters=schedule.MIN_ITERS,
         batch=cfg.SOLVER.IMS_PER_BATCH,
     )
+    asked = plan.labelled[0] + budget.NUM_QUERIES * query
+    if asked > total and comm.is_main_process():
+        logging.getLogger(__name__).warning(
+            "OSAL.BUDGET: %d initial tiles and %d queries of %d make %d, but there are %d: the plan is shortened to %d "
+            "queries, the last of %d tiles",
+            plan.labelled[0],
+            budget.NUM_QUERIES,
+            query,
+            asked,
+            total,
+            plan.num_rounds - 1,
+            (plan.labelled[-1] - plan.labelled[-2]) if plan.num_rounds > 1 else 0,
+        )
     return plan, query
 
 
@@ -214,12 +226,6 @@ def matching_config(cfg: CfgNode) -> dict:
     return matching_keys(cfg, free=FREE_KEYS)
 
 
-def nodes_of_others(node: str) -> tuple[str, ...]:
-    """Prefixes of the keys that say nothing to a strategy with this `node`: those of the other strategies' nodes."""
-    nodes = {get_strategy(name).node for name in available()} - {"", node}
-    return tuple(f"OSAL.{node}." for node in sorted(nodes))
-
-
 def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:
     """Flat {"A.B": value} of nested settings, sorted, without the keys that start with one of `free`."""
 
@@ -262,38 +268,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def open_ledger(
-    folder: str | Path,
-    config: Mapping,
-    *,
-    resume: bool,
-    node: str,
-    read_only: bool = False,
-    train_nuclei: dict | None = None,
-    **facts,
-) -> Ledger | None:
-    """The ledger in `folder` on rank 0, created if there is none (but not if `read_only`); None on other ranks.
-
-    `facts` are the other arguments of `Ledger.create`. `node`: that of the strategy in OSAL. `train_nuclei`: numbers of
-    known and unknown nuclei in the training set, for the recall of the report; None where people label.
-    """
-    extra = {"plan": list(facts["plan"])}  # INIT_FILE may move, but not change the number of tiles
-    if train_nuclei is not None:
-        extra["train_nuclei"] = train_nuclei
-    if not comm.is_main_process():
-        return None
-    folder, config = Path(folder), {**config, **extra}
-    if not Ledger.exists(folder):
-        return None if read_only else Ledger.create(folder, config=config, **facts)
-    if not resume:
-        raise LedgerError(
-            f"{folder} holds a run already: add --resume to go on with it, or choose a new OUTPUT_DIR"
-        )
-    ledger = Ledger.open(folder)
-    ledger.header["config"] = renamed(ledger.header["config"])
-    if not read_only:  # a preview may ask what another strategy would do
-        ledger.check_config(config, ignore=nodes_of_others(node), added=matching_config(default_config()))
-        ledger.check_dataset(facts["dataset_sha256"])
-    return ledger

@@ -42,6 +42,7 @@ class ActiveLearningHook(HookBase):
         keep_rounds: rounds whose detector is written to round_<r>.pth; -1 means all. recipe: round index -> what that
             detector follows from (engine/round_0.py), written along.
         batches_per_iteration: batches that one step of the trainer draws; those of `make_loader` come in this number.
+        begin: called before the first thing is written, once nothing is left that could be refused.
     """
 
     def __init__(
@@ -55,13 +56,14 @@ class ActiveLearningHook(HookBase):
         keep_rounds: Collection[int] = (),
         recipe: Callable[[int], dict] = lambda round_index: {"round": round_index},
         batches_per_iteration: int = 1,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         if batches_per_iteration < 1:
             raise ConfigError(f"batches_per_iteration is {batches_per_iteration}: give 1 or more")
         self.steps, self.checkpointer, self.make_loader = steps, checkpointer, make_loader
         self.seed, self.weights_per_round = seed, weights_per_round
         self.keep_rounds, self.recipe = frozenset(keep_rounds), recipe
-        self.batches_per_iteration = batches_per_iteration
+        self.batches_per_iteration, self.begin = batches_per_iteration, begin
         self.logger = logging.getLogger(__name__)
         self._round_begun = time.perf_counter()
 
@@ -74,6 +76,7 @@ class ActiveLearningHook(HookBase):
         check_trainer(self.trainer, self.checkpointer, schedule=self.schedule, hooks_of_rounds=hooks)
         check_needs(self.steps.strategy, self.trainer.model)
         self.steps.check_reached(self.trainer.start_iter)
+        self.begin()
         path = self._initial_weights()
         if self.trainer.start_iter == 0:
             on_main(self.checkpointer.save_initial, path)

@@ -4,56 +4,32 @@ Model, optimizer and augmentations are objects of the config. `osal` holds the k
 for those that say how a model is built: these are arguments of the model.
 """
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from pydoc import locate
 
 import torch
-from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.config import CfgNode, instantiate
 from detectron2.solver.build import maybe_add_gradient_clipping
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger
+from ..core.run_config import LAZY
 from ..data.mapper import TileMapper
 from ..data.round_loader import seeded
 from ..dist import on_main
+from ..merge_config import merge_nested
 from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, default_config, matching_keys
+from .lazy_config import DEFAULTS, config_text, load_config, plain
 from .model_fit import check_model
 from .round_trainer import RoundTrainer
 from .session import Session
 
-# What a config has besides the model and the optimizer, with the values for what it leaves out.
-DEFAULTS = {
-    "train": {
-        "output_dir": "./output",
-        "init_checkpoint": "",  # weights to start from
-        "device": "cuda",
-        "amp": {"enabled": False},
-        "checkpointer": {"period": 500},
-        "log_period": 20,
-        "cudnn_benchmark": False,
-        "clip_gradients": {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0},
-    },
-    "dataloader": {
-        "datasets": {"train": "", "test": ""},  # registered names; empty with osal.DATA.*_JSON
-        "batch_size": 4,  # over all processes
-        "num_workers": 0,
-        "image_format": "RGB",
-        "train_augmentations": [],
-        "test_augmentations": [],
-    },
-    "lr": {"gamma": 0.1, "warmup_iters": 0, "warmup_factor": 0.001},  # shape and steps: osal.SCHEDULE.LR*
-    "test": {"max_dets": 300},
-    "osal": {},
-}
 # Free to differ between the parts of one run.
 _FREE = ("train.output_dir", "train.device", "train.checkpointer.", "train.log_period", "train.cudnn_benchmark",
          "dataloader.num_workers", "dataloader.datasets.")  # fmt: skip
@@ -64,56 +40,6 @@ _ARGUMENTS = {
     "AUXILIARY.": "model.auxiliary", "EVIDENCE.": "model", "PROTOTYPE.": "model", "LL4AL.": "model",
     "DATA.UNKNOWN_": "model.unknown_policy", "DATA.FLIPS": "dataloader.train_augmentations",
 }  # fmt: skip
-
-
-def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The config in a Python file, changed by `key=value` words, with DEFAULTS for what it leaves out.
-
-    Raises ConfigError for a missing or broken file, an unknown key, and a word that is no key=value.
-    """
-    if not Path(path).is_file():
-        raise ConfigError(f"--config-file {path}: no such file")
-    try:
-        cfg = LazyConfig.load(path)
-    except Exception as error:  # whatever the Python file raises
-        raise ConfigError(
-            f"{path}: cannot be loaded, {type(error).__name__} ({' '.join(str(error).split())})"
-        ) from error
-    for name in ("model", "optimizer"):
-        if name not in cfg:
-            raise ConfigError(f"{path}: has no `{name}`; see configs/lazy/faster_rcnn_fpn.py")
-    defaults = {k: v for k, v in OmegaConf.create(DEFAULTS).items()}
-    for name, node in defaults.items():
-        if name != "osal":
-            _check_keys(cfg.get(name, {}), node, f"{name}.")
-        cfg[name] = OmegaConf.merge(node, cfg.get(name, {}))
-    for word in overrides:
-        key = word.split("=")[0].lstrip("+~")
-        if "=" not in word:
-            raise ConfigError(f"{word}: give key=value, e.g. osal.STRATEGY=random")
-        if not key.startswith("osal.") and not word.startswith("+") and not _has(cfg, key):
-            raise ConfigError(f"{key}: the config has no such key; +{word} adds it")
-    try:
-        return LazyConfig.apply_overrides(cfg, list(overrides))
-    except Exception as error:  # hydra's parser has errors of its own
-        raise ConfigError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from error
-
-
-def _has(cfg: DictConfig, key: str) -> bool:
-    try:
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        return node is not None and (name in node if isinstance(node, Mapping) else int(name) < len(node))
-    except (OmegaConfBaseException, ValueError, TypeError):
-        return False
-
-
-def _check_keys(given: Mapping, known: Mapping, prefix: str) -> None:
-    for key, value in given.items():
-        if key not in known:
-            raise ConfigError(f"{prefix}{key}: not used here; remove it or use one of {', '.join(known)}")
-        if isinstance(known[key], Mapping):
-            _check_keys(value, known[key], f"{prefix}{key}.")
 
 
 def osal_settings(cfg: DictConfig) -> CfgNode:
@@ -127,13 +53,7 @@ def osal_settings(cfg: DictConfig) -> CfgNode:
     for key in matching_keys(given, free=("PROTOTYPE.REFIT",)):
         if owner := next((v for k, v in _ARGUMENTS.items() if key.startswith(k)), None):
             raise ConfigError(f"osal.{key}: in a lazy config this is an argument of {owner}; set it there")
-    try:
-        settings.merge_from_other_cfg(CfgNode({"OSAL": given}))
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"osal: {error.args[0]}; the keys are in osal_detectron2/config.py; floats have a dot, "
-            "names in a list have quotes"
-        ) from None
+    merge_nested(settings, {"OSAL": given}, where="osal: ")
     check_choices(settings.OSAL)
     settings.SOLVER.IMS_PER_BATCH = cfg.dataloader.batch_size
     names = cfg.dataloader.datasets
@@ -151,26 +71,6 @@ def model_config(cfg: DictConfig, strategy: Strategy | type[Strategy]) -> DictCo
         auxiliary_backbone=cfg.model.get("auxiliary_backbone", "own"),
     )
     return cfg.model if not two or coupled or "auxiliary" in strategy.needs else cfg.model.target
-
-
-def plain(value):
-    """A value of a lazy config as JSON can hold it: objects by name, ShapeSpecs and partials by their content."""
-    if isinstance(value, Mapping):
-        if isinstance(
-            name := value.get("_target_"), str
-        ):  # a saved config has names, and not always the same
-            value = {**value, "_target_": locate(name) or name}
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, partial):
-        return {"_target_": plain(value.func), "args": plain(value.args), **plain(value.keywords)}
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 class LazyActiveLearningTrainer(RoundTrainer):
@@ -213,10 +113,11 @@ class LazyActiveLearningTrainer(RoundTrainer):
             batch_size=loader.batch_size,
             num_workers=loader.num_workers,
             max_dets=cfg.test.max_dets,
+            front=LAZY,
+            config_text=partial(config_text, cfg),
             resume=resume,
             read_only=read_only,
         )
-        self.lazy_cfg = cfg
         torch.backends.cudnn.benchmark = train.cudnn_benchmark
         super().__init__(
             session,
@@ -232,13 +133,6 @@ class LazyActiveLearningTrainer(RoundTrainer):
             log_period=train.log_period,
             round_0=settings.OSAL.SCHEDULE.ROUND_0,
         )
-
-    def config_text(self) -> str:
-        """The config as YAML that `load_config` reads again, as Detectron2 saves it."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "config.yaml"
-            LazyConfig.save(self.lazy_cfg, str(path))
-            return path.read_text()
 
 
 def flat_config(cfg: DictConfig, settings: CfgNode, *, two_detectors: bool) -> dict:
@@ -272,3 +166,6 @@ def _mapper_factory(cfg: DictConfig, *, cache: dict | None) -> Callable[..., Til
         )
 
     return make
+
+
+__all__ = ["LazyActiveLearningTrainer", "flat_config", "load_config", "osal_settings"]

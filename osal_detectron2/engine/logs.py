@@ -11,7 +11,6 @@ from detectron2.utils.events import EventWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from ..core.errors import OSALError
-from ..core.store import write_bytes
 from ..dist import on_main
 from .round_files import read_timing
 
@@ -78,7 +77,7 @@ class ScreenWriter(EventWriter):
 
 
 def setup_logs(trainer) -> None:
-    """Log to the screen and to log.txt of the run, and write the resolved config.yaml. Collective."""
+    """Log to the screen and to log.txt of the run."""
     for name in ("fvcore", "detectron2", "osal_detectron2"):
         logger = setup_logger(
             trainer.output_dir, distributed_rank=comm.get_rank(), name=name, abbrev_name=_SHORT.get(name)
@@ -91,7 +90,6 @@ def setup_logs(trainer) -> None:
     logging.getLogger("detectron2.engine.train_loop").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], OSALError))
     )
-    on_main(write_bytes, os.path.join(trainer.output_dir, "config.yaml"), trainer.config_text().encode())
 
 
 def log_banner(trainer) -> None:

@@ -18,6 +18,8 @@ def preview_next_round(trainer) -> Selection | None:
     if last is None:
         return _show(steps, "the initial set", steps.initial_selection(), per_tile=None)
     round_index = 0 if last == "init" else last + 1
+    if on_main(lambda: last == len(steps.ledger.header["plan"]) - 1 < steps.last_round):
+        round_index = last  # what OSAL.BUDGET.NUM_QUERIES would add to a finished run
     if round_index >= steps.last_round:
         return _show(steps, "nothing: all queries of this run are made", None, per_tile=None)
     check_needs(steps.strategy, trainer.model)

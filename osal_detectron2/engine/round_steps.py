@@ -38,7 +38,7 @@ class RoundSteps:
     """See the module.
 
     Args:
-        ledger: opened on rank 0, None on the other ranks.
+        ledger: opened on rank 0, None on the other ranks and before the run has begun.
         schedule: labelled tiles and iterations of each round.
         strategy: selects the tiles of a query.
         records: every training tile (data/coco.py); with a simulated oracle they carry the hidden labels.
@@ -123,9 +123,18 @@ class RoundSteps:
 
     def training_records(self) -> list[dict]:
         """The labelled tiles as records, made from the committed labels and nothing else; sorted by key."""
+        return self._records_with(self.labels())
+
+    def initial_records(self) -> list[dict] | None:
+        """The records of round 0, known before the run begins; None where people have to label them first."""
+        if self.init_oracle is None:
+            return None
+        return self._records_with(self.init_oracle(self.initial_selection().selected))
+
+    def _records_with(self, labels: Mapping[str, TileLabels]) -> list[dict]:
         ids = {name: i for i, name in enumerate(self.known_classes)}
         result = []
-        for key, tile in sorted(self.labels().items()):
+        for key, tile in sorted(labels.items()):
             if tile.state == "rejected":
                 continue
             annotations = [

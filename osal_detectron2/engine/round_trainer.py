@@ -11,6 +11,7 @@ from detectron2.engine.defaults import default_writers
 from detectron2.utils import comm
 
 from ..dist import on_main
+from ..scoring.pool import check_needs
 from .checkpoint import AtomicCheckpointer
 from .hooks import BOUNDARY, INITIAL_WEIGHTS
 from .logs import ScreenWriter, starting_weights
@@ -33,6 +34,8 @@ class RoundTrainer(DefaultTrainer):
         amp: mixed precision. checkpoint_period: iterations between checkpoints within a round. log_period: between
             lines of the log.
         round_0: the round_0.pth of another run to start from, or "".
+
+    `resume_or_load`, then `train`; in between `begin` makes sure that the run can work before it claims the folder.
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class RoundTrainer(DefaultTrainer):
         self.checkpointer = AtomicCheckpointer(model, output_dir, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, self.schedule.max_iter
         self.round_hook = session.hook(model, self.checkpointer)
-        if not session.read_only:  # Detectron2's writers create files when they are built
+        self._begun = False
+        if not session.read_only:
             self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list:
@@ -74,41 +78,69 @@ class RoundTrainer(DefaultTrainer):
         if comm.is_main_process():
             ret.append(hooks.PeriodicCheckpointer(self.checkpointer, self.checkpoint_period, max_to_keep=2))
         ret.append(self.round_hook)
-        if comm.is_main_process():
-            ret.append(hooks.PeriodicWriter(self.build_writers(), period=self.log_period))
         return ret
 
     def build_writers(self) -> list:
         # Detectron2's ETA knows of the training alone, so it gets no end to reckon with.
         return [ScreenWriter(self), *default_writers(self.output_dir)]
 
+    def begin(self) -> None:
+        """Look once more at what could be refused, then begin or go on with the run. Collective.
+
+        Nothing is written before it. `train` calls it; again it does nothing.
+        """
+        if self._begun:
+            return
+        check_needs(self.steps.strategy, self.model)
+        self.steps.check_reached(self.start_iter)
+        donor = self.checkpointer.read_round(self.round_0) if self.round_0 and self.start_iter == 0 else None
+        if donor and (records := self.steps.initial_records()) is not None:
+            check_recipe(self.round_0, donor["recipe"], self.session.recipe(0, records))
+        self.session.begin()
+        if self.start_iter < self.max_iter:
+            on_main(self._reopen)
+        if donor:
+            self._adopt(donor)
+        if comm.is_main_process():  # Detectron2's writers create files when they are built
+            self.register_hooks([hooks.PeriodicWriter(self.build_writers(), period=self.log_period)])
+        self._begun = True
+
+    def _reopen(self) -> None:
+        """model_final.pth goes where the run has got further rounds; first another checkpoint takes its place."""
+        final = os.path.join(self.output_dir, f"{FINAL}.pth")
+        if os.path.isfile(final):
+            if self.checkpointer.has_checkpoint() and os.path.samefile(
+                self.checkpointer.get_checkpoint_file(), final
+            ):
+                self.checkpointer.save(BOUNDARY, iteration=self.start_iter - 1)
+            os.unlink(final)
+
     def train(self) -> None:
         """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
+        self.begin()
         TrainerBase.train(self, self.start_iter, self.max_iter)
         # A kill between Detectron2's last periodic checkpoint and its final one leaves no step to write the latter.
         if comm.is_main_process() and not os.path.isfile(os.path.join(self.output_dir, f"{FINAL}.pth")):
             self.checkpointer.save(FINAL, iteration=self.max_iter - 1)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As DefaultTrainer's; a run that is at its beginning then adopts OSAL.SCHEDULE.ROUND_0, if given."""
+        """As DefaultTrainer's. Writes nothing."""
         if self.weights or (resume and self.checkpointer.has_checkpoint()):
             self.checkpointer.resume_or_load(self.weights, resume=resume)
         else:
             logging.getLogger(__name__).info(starting_weights(self.session.config))
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
-        if self.round_0 and self.start_iter == 0:
-            self._adopt(self.round_0)
 
-    def _adopt(self, path: str) -> None:
-        """Go to the end of round 0 by the checkpoint in `path`; all is done again if a kill comes in between."""
+    def _adopt(self, donor: dict) -> None:
+        """Go to the end of round 0 by what another run kept of it; done again if a kill comes in between."""
         on_main(self.checkpointer.save_initial, os.path.join(self.output_dir, INITIAL_WEIGHTS))
         self.steps.initialise()
-        mine = self.session.recipe(0)
-        seconds = self.checkpointer.load_round(path, check=lambda found: check_recipe(path, found, mine))
+        check_recipe(self.round_0, donor["recipe"], self.session.recipe(0, self.steps.training_records()))
+        self.checkpointer.load_round(donor)
         self.start_iter = self.iter + 1
         # What it cost the run that trained it.
-        on_main(lambda: record(self.steps.ledger.round_dir(0), train=seconds))
+        on_main(lambda: record(self.steps.ledger.round_dir(0), train=donor["train_seconds"]))
         self.round_hook.keep_round(0)
         self.checkpointer.save(BOUNDARY, iteration=self.iter)
 
@@ -132,7 +164,3 @@ class RoundTrainer(DefaultTrainer):
         if comm.is_main_process():
             print(json.dumps(results, indent=1))
         return results
-
-    def config_text(self) -> str:
-        """What config.yaml of the run says: here the flat settings of the session."""
-        return json.dumps(dict(self.session.config), indent=1)

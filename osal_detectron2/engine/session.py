@@ -4,15 +4,20 @@ Everything is an explicit argument, so a run can come from a YAML config (`Sessi
 (engine/lazy.py) or from a script. Any trainer takes part by `Session.hook`.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 
+from ..core.ledger import Ledger
+from ..core.run_config import CONFIG, OWN, write_config
+from ..core.store import write_bytes
 from ..data.mapper import TileMapper, mapper_from_config
 from ..data.round_loader import build_round_loader
 from ..dist import on_main
@@ -26,28 +31,19 @@ from ..renamed import adopt_old_keys, renamed
 from ..scoring.forward import inference_batches
 from ..scoring.pool import PoolScorer, detector_of
 from .checkpoint import AtomicCheckpointer
-from .from_config import (
-    Plan,
-    build_plan,
-    count_nuclei,
-    data_sha256,
-    default_config,
-    matching_config,
-    open_ledger,
-    resolve_config,
-    versions,
-)
+from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
 from .hooks import ActiveLearningHook
 from .round_0 import recipe
 from .round_lr import RoundLR
 from .round_steps import RoundSteps
+from .run_record import facts_of, find_ledger
 
 # A preview with another strategy looks through the detectors that the run has.
 _BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.", "OSAL.DATA.UNKNOWN_")
 
 
 class Session:
-    """See the module. Opens the ledger in `output_dir`, or creates it.
+    """See the module. Finds the run in `output_dir`; one that is not there yet begins with `begin`.
 
     Args:
         plan: data, classes, budget and strategy.
@@ -57,6 +53,8 @@ class Session:
         make_mapper: (train=bool, with_labels=bool) -> TileMapper.
         batch_size: tiles of a training step, over all processes. num_workers: of each loader.
         max_dets: detections of a tile that count in the evaluation.
+        front: what starts the run (core/run_config.py). config_text: makes the text of the resolved config, for the
+            tools that read a run; without it they cannot build the run's detector.
         resume: allow a run that is there already. read_only: write nothing, for evaluation and previews.
     """
 
@@ -71,31 +69,26 @@ class Session:
         batch_size: int,
         num_workers: int = 0,
         max_dets: int = 100,
+        front: str = OWN,
+        config_text: Callable[[], str] | None = None,
         resume: bool = False,
         read_only: bool = False,
     ) -> None:
         self.logger = logging.getLogger(__name__)
         self.plan, self.osal, self.config = plan, osal, config
         self.make_mapper, self.batch_size, self.num_workers = make_mapper, batch_size, num_workers
-        self.max_dets, self.read_only = max_dets, read_only
+        self.max_dets, self.read_only, self.config_text = max_dets, read_only, config_text
+        self.output_dir, self._begun, self._schedulers = Path(output_dir), False, []
         human = osal.ORACLE.NAME == "human"
         known = plan.known_classes
+        self._facts = facts_of(plan, osal, config=config, front=front)
         ledger = on_main(
-            lambda: open_ledger(
-                output_dir,
-                config,
-                resume=resume,
-                node=plan.strategy.node,
-                read_only=read_only,
-                train_nuclei=None if human else count_nuclei(plan.train, num_known=len(known)),
-                strategy=plan.strategy.name,
-                seed=osal.SEED,
-                known_classes=known,
-                pool=[r["image_key"] for r in plan.train],
-                plan=plan.schedule.labelled,
-                dataset_sha256=data_sha256(plan.train, plan.test),
-                versions=versions(),
-            )
+            find_ledger,
+            output_dir,
+            facts=self._facts,
+            node=plan.strategy.node,
+            resume=resume,
+            read_only=read_only,
         )
         simulated = SimulatedOracle(plan.train, plan.class_names).label
         self.steps = RoundSteps(
@@ -123,7 +116,9 @@ class Session:
         )
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, *, resume: bool = False, read_only: bool = False) -> "Session":
+    def from_config(
+        cls, cfg: CfgNode, *, resume: bool = False, read_only: bool = False, front: str = OWN
+    ) -> "Session":
         """The session that a config with `add_osal_config` describes.
 
         Fills in `cfg` what follows from data and strategy (classes, iterations, detectors): build the model after it.
@@ -148,6 +143,8 @@ class Session:
             batch_size=cfg.SOLVER.IMS_PER_BATCH,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
+            front=front,
+            config_text=cfg.dump,
             resume=resume,
             read_only=read_only,
         )
@@ -164,8 +161,29 @@ class Session:
         return self.plan.schedule
 
     def header(self) -> dict | None:
-        """What the run was started with; None if there is no run, which only `read_only` allows."""
+        """What the run was started with; None before it has begun."""
         return on_main(lambda: self.steps.ledger.header if self.steps.ledger else None)
+
+    def begin(self) -> None:
+        """Write to the run folder from here on: begin the run, unless it is there. Collective; again changes nothing.
+
+        The hook calls it when all that may be refused has been looked at.
+        """
+        if not self._begun:
+            on_main(self._begin)
+            for scheduler in self._schedulers:  # at the end of a plan that was shorter it stands elsewhere
+                for group, lr in zip(scheduler.optimizer.param_groups, scheduler.get_lr()):
+                    group["lr"] = lr
+        self._begun = True
+
+    def _begin(self) -> None:
+        if self.steps.ledger is None:
+            self.steps.ledger = Ledger.create(self.output_dir, **self._facts)
+        self.steps.ledger.extend(plan=self.schedule.labelled, queries=self.osal.BUDGET.NUM_QUERIES)
+        if self.config_text is not None:
+            write_config(self.output_dir, self.config_text())
+        else:
+            write_bytes(self.output_dir / CONFIG, json.dumps(dict(self.config), indent=1).encode())
 
     # ---- for a trainer ----------------------------------------------------------------------------------
     def hook(
@@ -185,7 +203,8 @@ class Session:
             seed=self.osal.SEED,
             weights_per_round=schedule.WEIGHTS_PER_ROUND,
             keep_rounds=schedule.KEEP_ROUNDS,
-            recipe=self.recipe,
+            recipe=lambda ended: self.recipe(ended, self.steps.training_records()),
+            begin=self.begin,
         )
 
     def lr_scheduler(
@@ -205,12 +224,13 @@ class Session:
             warmup_iters=warmup_iters,
             warmup_factor=warmup_factor,
         )
-        return LRMultiplier(optimizer, multiplier, max_iter=self.schedule.max_iter)
+        self._schedulers.append(LRMultiplier(optimizer, multiplier, max_iter=self.schedule.max_iter))
+        return self._schedulers[-1]
 
     # ---- parts that the rounds ask for ------------------------------------------------------------------
-    def recipe(self, round_index: int) -> dict:
-        """What the detector of a round follows from. Collective."""
-        return recipe(self.config, round_index=round_index, records=self.steps.training_records())
+    def recipe(self, round_index: int, records: Sequence[dict]) -> dict:
+        """What the detector of a round follows from, if it is trained on these records."""
+        return recipe(self.config, round_index=round_index, records=records)
 
     def make_loader(
         self,

@@ -3,6 +3,7 @@
 import torch
 from detectron2.modeling import build_model
 
+from ..core.run_config import YAML
 from ..data.round_loader import seeded
 from ..modeling.optimizer import build_osal_optimizer
 from .round_trainer import RoundTrainer
@@ -22,7 +23,7 @@ class ActiveLearningTrainer(RoundTrainer):
 
     def __init__(self, cfg, *, resume: bool = False, read_only: bool = False) -> None:
         cfg = cfg.clone()
-        session = Session.from_config(cfg, resume=resume, read_only=read_only)
+        session = Session.from_config(cfg, resume=resume, read_only=read_only, front=YAML)
         cfg.freeze()
         self.cfg = cfg
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
@@ -41,6 +42,3 @@ class ActiveLearningTrainer(RoundTrainer):
             checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
             round_0=cfg.OSAL.SCHEDULE.ROUND_0,
         )
-
-    def config_text(self) -> str:
-        return self.cfg.dump()

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core.errors import DataError
+from ..core.extension import folder_of
 from ..core.labels import LabelFile, TileLabels
-from ..core.ledger import round_name
 from ..core.store import read_json, write_bytes
 from .boxes import Legend, Look, draw_box, legend_entries, look_of
 from .learning_curve import read_header, read_scores
@@ -90,7 +90,7 @@ def gallery_for_round(
     """
     run_folder = Path(run_folder)
     known_classes = read_header(run_folder)["known_classes"]
-    folder = run_folder / "rounds" / round_name(round)
+    folder = folder_of(run_folder, round)
     selection = read_json(folder / "selection.json")
     selected = selection["selected"][:max_tiles]
     if not selected:

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError, LedgerError
+from ..core.extension import folder_of
 from ..core.labels import REJECTED, LabelFile, TileLabels
-from ..core.ledger import COMMIT_SCHEMA, INIT, RUN_SCHEMA, round_name
+from ..core.ledger import COMMIT_SCHEMA, RUN_SCHEMA
+from ..core.rounds import INIT, round_name
 from ..core.store import read_json, write_bytes
 
 METRICS_SCHEMA = "osal-metrics/1"
@@ -198,7 +200,8 @@ def _read(path: Path, *, schema: str) -> dict:
 
 def _round_folders(run_folder: Path) -> list[tuple[int, Path]]:
     folders = (run_folder / "rounds").iterdir()
-    return sorted((int(path.name), path) for path in folders if path.name.isdecimal() and path.is_dir())
+    numbers = sorted(int(path.name) for path in folders if path.name.isdecimal() and path.is_dir())
+    return [(number, folder_of(run_folder, number)) for number in numbers]
 
 
 def _committed_query(folder: Path, known_classes: list[str]) -> dict | None:

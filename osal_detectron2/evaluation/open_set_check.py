@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.ledger import round_name
+from ..core.extension import folder_of
 from .learning_curve import labelled_counts, read_header, read_scores
 
 MOST = 0.02  # nearly all look alike: fewer than this part look otherwise ...
@@ -38,7 +38,7 @@ def query_warning(run_folder: str | Path, round: int) -> str | None:
     Queries whose scores hold no count of known nuclei by the auxiliary detector (n_known) have none.
     """
     run_folder = Path(run_folder)
-    scores = read_scores(run_folder / "rounds" / round_name(round) / "scores.npz")
+    scores = read_scores(folder_of(run_folder, round) / "scores.npz")
     if not {"n_known", "n_detected"} <= scores.keys():
         return None
     look_known, detected = (int(np.nansum(scores[name])) for name in ("n_known", "n_detected"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..core.ledger import round_name
+from ..core.extension import folder_of
 from ..core.store import read_json, write_bytes, write_json
 from .curves import draw_curves
 from .learning_curve import SUMMARY, Costs, aulc, read_costs, read_curve, read_header, write_csv
@@ -51,7 +51,7 @@ def describe_run(run_folder: str | Path) -> str:
     lines.append("")
     for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
         lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
-    selection = folder / "rounds" / round_name(0) / "selection.json"
+    selection = folder_of(folder, 0) / "selection.json"
     if selection.is_file() and (asked := read_json(selection)["selected"]):
         lines.append(f"{'why a tile':14s} python tools/al.py why {folder} {shlex.quote(asked[0])}")
     if (folder / "model_final.pth").is_file():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.ledger import Ledger
 from ..core.rounds import INIT, next_round
+from ..core.run_config import LAZY, OWN, config_file, front_of
 from .exchange import describe_disputes
 from .progress import batch_status
 
@@ -42,9 +43,7 @@ def run_status(folder: str | Path) -> str:
             lines.append(f"left      {batch.left}")
         lines += describe_disputes(batch.disputes)
         lines.append(f"          read {batch.query / 'README.txt'}")
-    return "\n".join(
-        [*lines, *_next_command(ledger.folder, finished, batch, lazy="train.amp.enabled" in header["config"])]
-    )
+    return "\n".join([*lines, *_next_command(ledger.folder, finished, batch, front=front_of(header))])
 
 
 def _rounds(last: None | str | int) -> int:
@@ -56,7 +55,7 @@ def _running(last: None | str | int) -> int:
     return 0 if following == INIT else following
 
 
-def _next_command(folder: Path, finished: bool, batch, *, lazy: bool) -> list[str]:
+def _next_command(folder: Path, finished: bool, batch, *, front: str) -> list[str]:
     run = shlex.quote(str(folder))
     if finished:
         return [f"next      python tools/al.py verify {run}"]
@@ -65,6 +64,9 @@ def _next_command(folder: Path, finished: bool, batch, *, lazy: bool) -> list[st
         return [
             f"next      python tools/al.py {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"
         ]
-    config = shlex.quote(str(folder / "config.yaml")) if (folder / "config.yaml").is_file() else "YOUR_CONFIG"
+    if front == OWN:
+        return ["next      start your own training script again, with resume=True"]
+    config = "" if config_file(folder).is_file() else "--config-file YOUR_CONFIG "
+    lazy = front == LAZY
     tool, where = ("lazy_train_al", f"train.output_dir={run}") if lazy else ("train_al", f"OUTPUT_DIR {run}")
-    return [f"next      python tools/{tool}.py --config-file {config} --resume {where}"]
+    return [f"next      python tools/{tool}.py {config}--resume {where}"]

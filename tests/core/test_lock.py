@@ -1,3 +1,4 @@
+import fcntl
 import json
 import logging
 import os
@@ -135,3 +136,34 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         RunLock(tmp_path / "file").acquire()
+
+
+def test_a_lock_that_is_withdrawn_leaves_what_was_there(tmp_path):
+    folder = tmp_path / "a" / "b"
+    RunLock(folder).acquire().withdraw()
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    lock = RunLock(folder).acquire()
+    (folder / "notes.txt").write_text("mine")
+    lock.withdraw()
+    assert [p.name for p in folder.iterdir()] == ["notes.txt"]
+    with RunLock(folder):
+        pass
+    RunLock(folder).acquire().withdraw()
+    assert (folder / ".lock").exists(), "it was there before"
+
+
+def test_a_lock_file_that_goes_away_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
+    """Its holder has withdrawn it after we opened it: a lock on a file without a name excludes nobody."""
+    real, calls = fcntl.lockf, []
+
+    def lockf(file, how):
+        calls.append(how)
+        if len(calls) == 1:
+            (tmp_path / ".lock").unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with RunLock(tmp_path) as lock:
+        assert len(calls) == 2
+        assert os.path.samestat(os.stat(lock.path), os.fstat(lock._file.fileno()))

@@ -1,5 +1,6 @@
 """A miniature of the whole thing: 24 synthetic tiles, two tiny detectors, three rounds of four iterations."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def train(config, *options, flags=()):
     import train_al
 
     try:
-        train_al.run(["--config-file", str(config), *flags, *map(str, options)])
+        train_al.run([*(["--config-file", str(config)] if config else []), *flags, *map(str, options)])
     except SystemExit as stop:
         return stop.code or 0
     return 0
@@ -58,6 +59,16 @@ def command(config, *options, flags=(), **kwargs):
     """The tool as a user calls it."""
     words = [ROOT / "tools/train_al.py", "--config-file", config, *flags, *options]
     return programs.run(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **kwargs)
+
+
+def decisions(folder) -> dict:
+    """`record` without what says by which front the run was started, for runs of two fronts."""
+    content = {}
+    for name, text in record(folder).items():
+        if name == "run.json" or name.endswith("commit.json"):
+            text = {k: v for k, v in json.loads(text).items() if k not in ("front", "previous")}
+        content[name] = text
+    return content
 
 
 RECORD = ("run.json", "rounds/*/selection.json", "rounds/*/labels.json", "rounds/*/metrics.json",

@@ -21,6 +21,7 @@ def test_a_full_disk_loses_nothing(tiny_config, reference, tmp_path, size):
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and str(folder) in errors[0], done.stderr
+    assert ("--resume" in errors[0]) == (folder / "run.json").exists()
     assert not list(folder.rglob(".osal-tmp-*"))
     assert train(tiny_config, "OUTPUT_DIR", folder, flags=("--resume",)) == 0
     assert verify(folder) == []

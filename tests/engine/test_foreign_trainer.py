@@ -5,10 +5,13 @@ import shutil
 
 import pytest
 import torch
-from miniature import ROOT, record
+from detectron2.config import get_cfg
+from miniature import ROOT, decisions, record
 
-from osal_detectron2.core.errors import LedgerError
+from osal_detectron2.core.errors import ConfigError, LedgerError
 from osal_detectron2.core.verify import verify
+from osal_detectron2.deploy.load import load_detector
+from osal_detectron2.oracles.status import run_status
 
 PAGE = ROOT / "docs" / "plug_in_hook.md"
 
@@ -48,10 +51,32 @@ def weights(folder):
 
 def test_another_trainer_gives_the_same_bytes(folder, reference):
     """Its run.json, selections, labels, scores, metrics and commits, and the weights that it trained."""
-    assert record(folder) == record(reference)
+    assert decisions(folder) == decisions(reference)
     mine, ours = weights(folder), weights(reference)
     assert mine.keys() == ours.keys() and all(torch.equal(mine[k], ours[k]) for k in mine)
     assert verify(folder) == [] and (folder / "curve.csv").exists()
+
+
+def test_our_tools_read_such_a_run(folder, reference, tmp_path):
+    """Whatever became of config.yaml: Detectron2's `default_setup` leaves one that knows no classes."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / "config.yaml").write_text(get_cfg().dump())
+    detector, same = load_detector(copy), load_detector(reference)
+    assert detector.classes == same.classes == ("tumor", "lymphocyte", "stromal")
+    theirs = same.model.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in detector.model.state_dict().items())
+    shutil.rmtree(copy / "rounds/002")
+    assert "start your own training script again, with resume=True" in run_status(copy)
+
+
+def test_what_is_refused_leaves_no_run(page, tiny_config, tmp_path):
+    """Heads without what the strategy reads: found out by the hook, before it begins the run."""
+    folder = tmp_path / "run"
+    options = ["OUTPUT_DIR", str(folder), "OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads"]
+    with pytest.raises(ConfigError, match="dist_known"):
+        page["do_train"](page["load_config"](str(tiny_config), options))
+    assert not folder.exists()
 
 
 def test_another_trainer_resumes(run, folder, reference, tmp_path):
@@ -63,7 +88,7 @@ def test_another_trainer_resumes(run, folder, reference, tmp_path):
     (copy / "last_checkpoint").write_text("model_0000005.pth")
     (copy / "model_final.pth").unlink()
     run(copy, resume=True)
-    assert record(copy) == record(reference)
+    assert record(copy) == record(folder)
     mine, ours = weights(copy), weights(reference)
     assert all(torch.equal(mine[k], ours[k]) for k in mine)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 from miniature import ROOT, record
+from miniature import train as train_yaml
 
 from osal_detectron2.core.verify import verify
 from osal_detectron2.deploy.load import load_detector
@@ -113,13 +114,14 @@ def train(config, *overrides, flags=()):
     import lazy_train_al
 
     try:
-        lazy_train_al.run(["--config-file", str(config), *flags, *map(str, overrides)])
+        given = ["--config-file", str(config)] if config else []
+        lazy_train_al.run([*given, *flags, *map(str, overrides)])
     except SystemExit as stop:
         return stop.code or 0
     return 0
 
 
-def decisions(folder: Path) -> dict[str, bytes]:
+def choices(folder: Path) -> dict[str, bytes]:
     """`record` without run.json, whose config has other keys, and the commits, whose hashes begin with it."""
     return {k: v for k, v in record(folder).items() if k != "run.json" and not k.endswith("commit.json")}
 
@@ -136,7 +138,7 @@ def lazy_run(lazy_config, reference, tmp_path_factory):
 
 def test_both_ways_of_configuring_give_the_same_bytes(lazy_run, reference):
     """Every selection, label, score and metric of three rounds, and the trained weights."""
-    assert decisions(lazy_run) == decisions(reference)
+    assert choices(lazy_run) == choices(reference)
     mine, yours = (
         torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (lazy_run, reference)
     )
@@ -164,12 +166,21 @@ def test_an_interrupted_lazy_run_goes_on_as_if_it_had_not_been(lazy_run, lazy_co
     assert record(folder) == record(lazy_run)
 
 
-def test_the_config_that_a_run_saves_is_that_of_the_run(lazy_run, capsys):
-    """So that the command to resume can name it, whatever became of the Python file."""
+def test_the_config_that_a_run_saves_is_that_of_the_run(lazy_run, tiny_config, capsys):
+    """So that the folder alone is enough to go on, by either tool, whatever became of the Python file."""
     before = record(lazy_run)
-    assert train(lazy_run / "config.yaml", flags=("--resume",)) == 0
-    assert record(lazy_run) == before
-    assert "mAP50" in capsys.readouterr().out
+    for begin in (
+        lambda: train(lazy_run / "config.yaml", flags=("--resume",)),
+        lambda: train("", f"train.output_dir={lazy_run}", flags=("--resume",)),
+        lambda: train_yaml("", "OUTPUT_DIR", lazy_run, "MODEL.DEVICE", "cpu", flags=("--resume",)),
+    ):
+        assert begin() == 0
+        assert record(lazy_run) == before
+        assert "mAP50" in capsys.readouterr().out
+    assert train_yaml(tiny_config, "OUTPUT_DIR", lazy_run, flags=("--resume",)) == 1
+    assert f"lazy_train_al.py --resume train.output_dir={lazy_run}" in capsys.readouterr().err
+    assert train_yaml("", "OUTPUT_DIR", lazy_run, "SOLVER.BASE_LR", "1", flags=("--resume",)) == 1
+    assert "SOLVER.BASE_LR" in (error := capsys.readouterr().err) and "lazy_train_al.py" in error
 
 
 def test_a_lazy_run_starts_from_a_round_0_of_its_recipe(lazy_run, lazy_config, reference, tmp_path, capsys):
@@ -187,8 +198,11 @@ def test_people_label_for_a_lazy_run_and_are_told_how_to_go_on(lazy_config, tmp_
     words = (f"train.output_dir={folder}", "osal.ORACLE.NAME=human")
     assert train(lazy_config, *words) == 0
     assert "awaiting labels for 4 tiles of round init" in capsys.readouterr().out
+    resumed = (f"train.output_dir={folder}",)
+    assert train(lazy_config, *resumed, flags=("--resume",)) == 0, "the run knows who labels"
+    assert "awaiting labels for 4 tiles of round init" in capsys.readouterr().out
     shutil.rmtree(folder / "rounds/init/query")  # as before the batch was asked for
-    command = f"tools/lazy_train_al.py --config-file {folder}/config.yaml --resume train.output_dir={folder}"
+    command = f"tools/lazy_train_al.py --resume train.output_dir={folder}"
     assert command in run_status(folder)
 
 
@@ -253,7 +267,7 @@ def test_a_strategy_without_auxiliary_trains_the_target_alone(lazy_config, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train.outputdir=x"], "train.outputdir: the config has no such key"),
+        (["train.outputdir=x"], "train.outputdir: the config has no such key; do you mean train.output_dir?"),
         (["modle.num_known=3"], "modle.num_known: the config has no such key"),
         (["osal.STRATEGI=random"], "OSAL.STRATEGI"),
         (["osal.STRATEGY=randm"], "randm"),
@@ -270,6 +284,7 @@ def test_a_strategy_without_auxiliary_trains_the_target_alone(lazy_config, tmp_p
         ),
         (["train.init_checkpoint=nowhere.pth"], "train.init_checkpoint: nowhere.pth"),
         (["osal.STRATEGY"], "give key=value"),
+        (["train.init_checkpoint=https://127.0.0.1:9/a.pkl"], "cannot be downloaded"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_no_run(lazy_config, tmp_path, capsys, words, message):
@@ -277,7 +292,7 @@ def test_a_mistake_gets_one_clear_line_and_no_run(lazy_config, tmp_path, capsys,
     assert train(lazy_config, f"train.output_dir={folder}", *words) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and message in errors[0]
-    assert not (folder / "run.json").exists()
+    assert not folder.exists(), "what was refused leaves nothing"
 
 
 def test_a_config_file_that_cannot_be_used_is_named(tmp_path, capsys):

@@ -148,7 +148,11 @@ def test_from_waiting_batch_to_training_on(run, labelled):
     Ledger.open(run).commit("init", selected=POOL[:2], labels=tiles)
     (run / "config.yaml").write_text("")
     status = al("status", run).stdout
-    assert "2 to train on, 3 in the pool" in status and "2 labelled" in status and "config.yaml" in status
+    assert (
+        "2 to train on, 3 in the pool" in status
+        and "2 labelled" in status
+        and "train_al.py --resume" in status
+    )
     assert "training, up to the end of round 0" in status
 
 

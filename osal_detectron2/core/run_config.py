@@ -1,0 +1,34 @@
+"""By which front a run was started, and where its config stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .store import write_bytes
+
+# The fronts: tools/train_al.py, tools/lazy_train_al.py, and a session in anybody's own script or trainer.
+YAML, LAZY, OWN = "yaml", "lazy", "own"
+
+# The resolved config that our tools read. Nobody else writes this name, while Detectron2's `default_setup` leaves a
+# config.yaml of its own, before our session has filled in the classes or after it.
+RUN_CONFIG = "run.yaml"
+CONFIG = "config.yaml"  # the same for people; the only one in a run of an older version
+
+
+def front_of(header: Mapping) -> str:
+    """The front of a run with this run.json; an older one does not say it, but its keys do."""
+    guess = LAZY if "train.amp.enabled" in header["config"] else YAML
+    return header.get("front", guess)
+
+
+def config_file(folder: str | Path) -> Path:
+    """The file in `folder` that has the resolved config; it need not be there."""
+    ours = Path(folder) / RUN_CONFIG
+    return ours if ours.is_file() else Path(folder) / CONFIG
+
+
+def write_config(folder: str | Path, text: str) -> None:
+    """Write the resolved config of a run, for our tools and for people. Raises OutputError."""
+    for name in (CONFIG, RUN_CONFIG):
+        write_bytes(Path(folder) / name, text.encode())
