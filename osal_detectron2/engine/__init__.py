@@ -1,9 +1,9 @@
 """The rounds inside a Detectron2 trainer."""
 
+from .awaiting import AwaitingLabels
 from .checkpoint import AtomicCheckpointer
 from .hooks import ActiveLearningHook
 from .logs import log_banner, setup_logs
-from .people import AwaitingLabels
 from .plain_loop import batches_of_rounds
 from .preview import preview_next_round
 from .round_steps import RoundSteps

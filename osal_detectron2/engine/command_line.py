@@ -19,9 +19,9 @@ from ..core.store import clean_temporary
 from ..core.trust import add_trust
 from ..dist import join, leave, started_by_torchrun
 from ..evaluation.report import describe_run
+from .awaiting import AwaitingLabels
 from .fronts import prepare
 from .logs import log_banner, setup_logs
-from .people import AwaitingLabels
 from .preview import preview_next_round
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT

@@ -24,6 +24,7 @@ from ..data.coco import register_from_config
 from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
 from ..modeling.unknown import POLICIES, name_unknown
+from ..oracles import get_oracle
 from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
 
@@ -171,12 +172,12 @@ def check_choices(osal: CfgNode) -> None:
     choices = {
         "SCHEDULE.WEIGHTS_PER_ROUND": (osal.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
         "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, POLICIES),
-        "ORACLE.NAME": (osal.ORACLE.NAME, ("simulated", "human")),
         "EVAL.UNKNOWN": (osal.EVAL.UNKNOWN, ("fp", "ignore")),
     }
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise ConfigError(f"OSAL.{key}: {value!r} is not one of {', '.join(allowed)}")
+    get_oracle(osal.ORACLE.NAME)
 
 
 def check_machine(

@@ -16,9 +16,9 @@ from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..modeling.round_clock import RoundClock
 from ..scoring.pool import check_needs
+from .awaiting import AwaitingLabels
 from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
-from .people import AwaitingLabels
 from .protocol import check_trainer, part_of
 from .round_files import read_timing
 from .round_steps import RoundSteps

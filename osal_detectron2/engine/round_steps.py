@@ -7,31 +7,32 @@ is collective: all ranks call it, rank 0 writes.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from ..core.errors import ConfigError, LedgerError, OSALError
+from ..core.errors import LedgerError, OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
-from ..core.schedule import RoundSchedule
-from ..core.seeding import tie_hash
 from ..core.store import write_json
+from ..data.labelled import labelled_records
 from ..dist import on_main
 from ..evaluation.open_set_check import query_warning
+from ..oracles import Oracle, Pending, Question
+from ..oracles.cost import AnnotationCost
+from ..oracles.people import unknown_class
+from ..scoring.drafts import pre_annotations
 from ..scoring.pool import PoolScorer
 from ..scoring.query import Answer, answer_query
-from ..strategies import QueryContext, Selection, Strategy
-from .people import ask_people
+from ..strategies import QueryContext, Selection
+from ..strategies.initial import initial_set
+from .awaiting import await_labels
+from .from_config import Plan
 from .round_files import add_seconds, read_if_there, record, write_detections, write_scores, write_selection
 
 Round = int | str
-Oracle = Callable[[Sequence[str]], Mapping[str, TileLabels]]
-
-# The initial draw depends on the seed alone, so it is the same for every strategy and setting.
-_INIT_TIE_ROUND = -1
 
 
 class RoundSteps:
@@ -39,19 +40,16 @@ class RoundSteps:
 
     Args:
         ledger: opened on rank 0, None on the other ranks and before the run has begun.
-        schedule: labelled tiles and iterations of each round.
-        strategy: selects the tiles of a query.
-        records: every training tile (data/coco.py); with a simulated oracle they carry the hidden labels.
-        known_classes, class_names: the detector's classes in order; all classes an annotator may use.
+        plan: data, classes, schedule, budget and strategy.
+        oracle: who answers; asked on rank 0.
+        cost: what labelling costs.
         make_scorer: model -> PoolScorer over given records (image key -> record).
         evaluate: model -> metrics (evaluation/open_set_coco.py), collective.
-        oracle: callable keys -> labels, or None for people. init_oracle: the same for the initial set.
-        query_tiles: budget of a query. init_keys: tiles to start from instead of a random draw.
+        seed: of the run.
         score_thresh: target detections below it take no part in what a strategy computes.
         refit: refit the prototypes before a query.
-        seconds_per_nucleus, seconds_per_tile: cost model of the estimate.
         gallery_tiles: tiles of a query whose detections are kept for its pictures.
-        draft_score: detections from this score on are the drafts that people get. copy_images: and the images.
+        draft_score: detections from this score on are the drafts that people get.
         report: called with the run folder and the round after each commit, on rank 0.
     """
 
@@ -59,39 +57,26 @@ class RoundSteps:
         self,
         *,
         ledger: Ledger | None,
-        schedule: RoundSchedule,
-        strategy: Strategy,
-        records: Sequence[dict],
-        known_classes: Sequence[str],
-        class_names: Sequence[str],
+        plan: Plan,
+        oracle: Oracle,
+        cost: AnnotationCost,
         make_scorer: Callable[[torch.nn.Module, Mapping[str, dict]], PoolScorer],
         evaluate: Callable[[torch.nn.Module], dict],
-        oracle: Oracle | None,
-        init_oracle: Oracle | None,
-        query_tiles: int,
-        init_keys: Sequence[str] = (),
         seed: int = 0,
         score_thresh: float = 0.05,
         refit: bool = True,
-        seconds_per_nucleus: float = 3.0,
-        seconds_per_tile: float = 15.0,
         gallery_tiles: int = 0,
         draft_score: float = 0.3,
-        copy_images: bool = False,
         report: Callable[[Path, Round], None] | None = None,
     ) -> None:
-        self.ledger, self.schedule, self.strategy = ledger, schedule, strategy
-        self.records = {r["image_key"]: r for r in records}
-        self.known_classes, self.class_names = tuple(known_classes), tuple(class_names)
+        self.ledger, self.plan, self.oracle, self.cost = ledger, plan, oracle, cost
+        self.schedule, self.strategy = plan.schedule, plan.strategy
+        self.records = {r["image_key"]: r for r in plan.train}
+        self.known_classes, self.class_names = tuple(plan.known_classes), tuple(plan.class_names)
         self.make_scorer, self.evaluate_model = make_scorer, evaluate
-        self.oracle, self.init_oracle = oracle, init_oracle
-        self.query_tiles, self.init_keys, self.seed, self.refit = query_tiles, tuple(init_keys), seed, refit
-        self.score_thresh = score_thresh
-        self.seconds_per_nucleus, self.seconds_per_tile = seconds_per_nucleus, seconds_per_tile
-        self.gallery_tiles, self.report = gallery_tiles, report
-        self.draft_score, self.copy_images = draft_score, copy_images
-        # Whether the model learns each unknown class under its name, so that people must tell them apart.
-        self.name_unknown = False
+        self.seed, self.refit, self.score_thresh = seed, refit, score_thresh
+        self.gallery_tiles, self.draft_score, self.report = gallery_tiles, draft_score, report
+        self.name_unknown = False  # set for a model that tells the unknown classes apart
         self.logger = logging.getLogger(__name__)
 
     # ---- what is known so far ---------------------------------------------------------------------------
@@ -127,33 +112,11 @@ class RoundSteps:
 
     def initial_records(self) -> list[dict] | None:
         """The records of round 0, known before the run begins; None where people have to label them first."""
-        if self.init_oracle is None:
-            return None
-        return self._records_with(self.init_oracle(self.initial_selection().selected))
+        labels = self.oracle.at_once(self.initial_selection().selected)
+        return None if labels is None else self._records_with(labels)
 
     def _records_with(self, labels: Mapping[str, TileLabels]) -> list[dict]:
-        ids = {name: i for i, name in enumerate(self.known_classes)}
-        result = []
-        for key, tile in sorted(labels.items()):
-            if tile.state == "rejected":
-                continue
-            annotations = [
-                {
-                    "bbox": list(box),
-                    "bbox_mode": 1,  # XYWH_ABS
-                    "category_id": ids.get(name, len(ids)),
-                    "category_name": name,
-                    "iscrowd": 0,
-                }
-                for box, name in zip(tile.boxes, tile.classes)
-            ]
-            result.append({**self.records[key], "annotations": annotations})
-        if not any(a["category_id"] < len(ids) for r in result for a in r["annotations"]):
-            raise ConfigError(
-                f"none of the {len(result)} labelled tiles holds a nucleus of the known classes "
-                f"({', '.join(self.known_classes)}): raise OSAL.BUDGET.INIT_FRACTION or check KNOWN_CLASSES"
-            )
-        return result
+        return labelled_records(self.records, labels, known_classes=self.known_classes)
 
     def context(self, round_index: int) -> QueryContext:
         """What the strategy of this round may see."""
@@ -162,7 +125,7 @@ class RoundSteps:
             labels = self.ledger.labels()
             return QueryContext(
                 pool=tuple(self.ledger.pool_keys()),
-                budget=self.query_tiles,
+                budget=self.plan.query_tiles,
                 seed=self.seed,
                 round=round_index,
                 labelled={k: Counter(t.classes) for k, t in sorted(labels.items()) if t.state != "rejected"},
@@ -174,14 +137,9 @@ class RoundSteps:
 
     # ---- the initial set --------------------------------------------------------------------------------
     def initial_selection(self) -> Selection:
-        """Round 'init': the tiles of INIT_FILE, or a draw that depends on the seed alone."""
-        if self.init_keys:
-            return Selection(
-                selected=self.init_keys, reasons={k: "named in INIT_FILE" for k in self.init_keys}
-            )
-        ranked = sorted(self.records, key=lambda k: tie_hash(self.seed, _INIT_TIE_ROUND, k))
-        chosen = tuple(ranked[: self.schedule.labelled[0]])
-        return Selection(selected=chosen, reasons={k: "initial random draw" for k in chosen})
+        """Round 'init': the tiles of INIT_FILE, or a draw."""
+        size, given = self.schedule.labelled[0], self.plan.init_keys
+        return initial_set(self.records, size=size, seed=self.seed, given=given)
 
     def initialise(self) -> None:
         """Select, label and commit the initial set, unless it is committed."""
@@ -247,28 +205,30 @@ class RoundSteps:
             self.logger.warning(warning)
 
     def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
-        """rounds/r/labels.json: from the simulated oracle, or imported by tools/al.py from people."""
+        """rounds/r/labels.json: the oracle's answer. Raises AwaitingLabels where there is none yet."""
         path = on_main(lambda: self.ledger.round_dir(round_index) / "labels.json")
         if on_main(path.is_file):
             return
-        keys = on_main(lambda: self.ledger.selection(round_index)["selected"])
-        oracle = self.init_oracle if round_index == "init" else self.oracle
-        if oracle is not None:
-            on_main(lambda: LabelFile(classes=self.class_names, tiles=dict(oracle(keys))).write(path))
-            return
-        ask_people(
-            self.ledger,
-            round_index,
-            records=[self.records[k] for k in keys],
-            known_classes=self.known_classes,
-            class_names=self.class_names,
-            scorer=None if model is None else self.make_scorer(model, self._scorable()),
-            name_unknown=self.name_unknown,
-            draft_score=self.draft_score,
-            seconds_per_nucleus=self.seconds_per_nucleus,
-            seconds_per_tile=self.seconds_per_tile,
-            copy_images=self.copy_images,
-        )
+        drafts = {}
+        if model is not None and on_main(lambda: self.oracle.wants_drafts(self._question(round_index))):
+            drafts = pre_annotations(
+                self.make_scorer(model, self._scorable()),
+                on_main(lambda: self.ledger.selection(round_index)["selected"]),
+                known_classes=self.known_classes,
+                unknown_class=unknown_class(self.known_classes, self.class_names),
+                score_thresh=self.draft_score,
+            )
+
+        def ask() -> str | None:
+            answer = self.oracle.answer(self._question(round_index, drafts))
+            if isinstance(answer, Pending):
+                return answer.message
+            if not path.is_file():  # what people import is there already
+                answer.write(path)
+            return None
+
+        if message := on_main(ask):
+            await_labels(message)
 
     def commit(self, round_index: Round) -> None:
         """rounds/r/commit.json: the point of truth; then the report."""
@@ -316,6 +276,11 @@ class RoundSteps:
         records = {k: {**r, "annotations": []} for k, r in self.records.items()}
         records.update({r["image_key"]: r for r in self.training_records()})
         return records
+
+    def _question(self, round_index: Round, drafts: Mapping[str, dict] | None = None) -> Question:
+        keys = self.ledger.selection(round_index)["selected"]
+        records = [self.records[key] for key in keys]
+        return Question(self.ledger, round_index, records, drafts or {}, self.name_unknown)
 
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
         write_selection(

@@ -26,7 +26,8 @@ from ..evaluation.learning_curve import Costs
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..modeling.unknown import num_unknown, training_labels
-from ..oracles.simulated import SimulatedOracle
+from ..oracles import get_oracle
+from ..oracles.cost import AnnotationCost
 from ..renamed import adopt_old_keys, renamed
 from ..scoring.forward import inference_batches
 from ..scoring.pool import PoolScorer, detector_of
@@ -79,8 +80,6 @@ class Session:
         self.make_mapper, self.batch_size, self.num_workers = make_mapper, batch_size, num_workers
         self.max_dets, self.read_only, self.config_text = max_dets, read_only, config_text
         self.output_dir, self._begun, self._schedulers = Path(output_dir), False, []
-        human = osal.ORACLE.NAME == "human"
-        known = plan.known_classes
         self._facts = facts_of(plan, osal, config=config, front=front)
         ledger = on_main(
             find_ledger,
@@ -90,28 +89,25 @@ class Session:
             resume=resume,
             read_only=read_only,
         )
-        simulated = SimulatedOracle(plan.train, plan.class_names).label
+        oracle = get_oracle(osal.ORACLE.NAME)(
+            records=plan.train,
+            known_classes=plan.known_classes,
+            class_names=plan.class_names,
+            init_keys=plan.init_keys,
+            settings=osal.ORACLE,
+        )
         self.steps = RoundSteps(
             ledger=ledger,
-            schedule=plan.schedule,
-            strategy=plan.strategy,
-            records=plan.train,
-            known_classes=known,
-            class_names=plan.class_names,
+            plan=plan,
+            oracle=oracle,
+            cost=AnnotationCost(osal.ORACLE.SECONDS_PER_TILE, osal.ORACLE.SECONDS_PER_NUCLEUS),
             make_scorer=self.make_scorer,
             evaluate=self.evaluate,
-            oracle=None if human else simulated,
-            init_oracle=None if human and not plan.init_keys else simulated,
-            query_tiles=plan.query_tiles,
-            init_keys=plan.init_keys,
             seed=osal.SEED,
             score_thresh=osal.SCORING.SCORE_THRESH,
             refit=osal.PROTOTYPE.REFIT,
-            seconds_per_nucleus=osal.ORACLE.SECONDS_PER_NUCLEUS,
-            seconds_per_tile=osal.ORACLE.SECONDS_PER_TILE,
             gallery_tiles=osal.EVAL.GALLERY_TILES,
             draft_score=osal.ORACLE.DRAFT_SCORE,
-            copy_images=osal.ORACLE.COPY_IMAGES,
             report=self._report,
         )
 

@@ -1,1 +1,6 @@
-"""Who answers a query: the labels hidden in the data set (`simulated`) or people (`exchange`)."""
+"""Who answers a query: the labels hidden in the data set (`simulated`) or people (`people`)."""
+
+from . import people, simulated  # noqa: F401  (they register)
+from .base import Oracle, Pending, Question, get_oracle, register
+
+__all__ = ["Oracle", "Pending", "Question", "get_oracle", "register"]

@@ -10,7 +10,8 @@ from miniature import ROOT, command, train
 
 from osal_detectron2.core.boxes import pairwise_iou_xywh
 from osal_detectron2.core.verify import verify
-from osal_detectron2.engine.people import pre_annotations, unknown_class
+from osal_detectron2.oracles.people import unknown_class
+from osal_detectron2.scoring.drafts import pre_annotations
 from osal_detectron2.strategies import Pass
 
 KNOWN = ["tumor", "lymphocyte", "stromal"]

@@ -1,7 +1,7 @@
 import pytest
 
 from osal_detectron2.core.errors import DataError
-from osal_detectron2.oracles.simulated import SimulatedOracle
+from osal_detectron2.oracles.simulated import label
 
 
 def record(key, *annotations, mode=1):
@@ -16,7 +16,7 @@ def record(key, *annotations, mode=1):
 
 def test_all_classes_are_answered_and_empty_tiles_have_their_state():
     records = [record("a", ("tumor", [1, 2, 3, 4]), ("debris", [5, 6, 7.5, 8])), record("b"), record("c")]
-    answers = SimulatedOracle(records, ["tumor", "debris"]).label(["b", "a"])
+    answers = label(records, ["b", "a"], class_names=["tumor", "debris"])
     assert list(answers) == ["b", "a"]
     assert answers["b"].state == "reviewed_empty" and answers["b"].boxes == ()
     assert answers["a"].state == "labelled" and answers["a"].annotator == "simulated"
@@ -34,10 +34,10 @@ def test_all_classes_are_answered_and_empty_tiles_have_their_state():
 )
 def test_what_it_cannot_answer(bad, word):
     with pytest.raises(DataError, match=word):
-        SimulatedOracle([bad], ["tumor"]).label(["a"])
+        label([bad], ["a"], class_names=["tumor"])
 
 
 def test_a_crowd_region_is_no_nucleus():
     crowd = {"bbox": [1, 1, 5, 5], "bbox_mode": 1, "category_name": "tumor", "iscrowd": 1}
-    oracle = SimulatedOracle([{"image_key": "a.png", "annotations": [crowd]}], ["tumor"])
-    assert oracle.label(["a.png"])["a.png"].state == "reviewed_empty"
+    records = [{"image_key": "a.png", "annotations": [crowd]}]
+    assert label(records, ["a.png"], class_names=["tumor"])["a.png"].state == "reviewed_empty"

@@ -1,0 +1,83 @@
+"""The oracle of a lab: people, who get a batch and hand it back days later (docs/human_oracle.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..core.labels import LabelFile, TileLabels
+from .base import Oracle, Pending, Question, register
+from .batch import UNKNOWN
+from .cost import expected_nuclei, mean_nuclei
+from .export import batch_stands, export_batch
+from .simulated import label
+
+
+def unknown_class(known_classes: Sequence[str], class_names: Sequence[str]) -> str:
+    """The class of a nucleus of which nothing is known but that it is of no known class.
+
+    That of the data if it has exactly one besides the known ones, otherwise "unknown": people may answer that, for the
+    detectors learn from known against unknown and not from the names of unknown classes.
+    """
+    others = [name for name in class_names if name not in known_classes]
+    return others[0] if len(others) == 1 else UNKNOWN
+
+
+@register
+class HumanOracle(Oracle):
+    """Exports a batch for each query, and answers once all of it has come back."""
+
+    name = "human"
+
+    def at_once(self, keys: Sequence[str]) -> dict[str, TileLabels] | None:
+        """The initial tiles of a list are labelled in the data already."""
+        if not self.init_keys or not set(keys) <= set(self.init_keys):
+            return None
+        return label(self.records, keys, class_names=self.class_names)
+
+    def wants_drafts(self, question: Question) -> bool:
+        return not batch_stands(question.ledger, question.round, question.keys)
+
+    def answer(self, question: Question) -> LabelFile | Pending:
+        ledger, keys = question.ledger, question.keys
+        if question.round == "init" and (given := self.at_once(keys)):
+            return LabelFile(classes=self.class_names, tiles=given)
+        folder = ledger.round_dir(question.round)
+        scores, per_tile = read_scores(folder / "scores.npz"), mean_nuclei(ledger.labels().values())
+        unknown = unknown_class(self.known_classes, self.class_names)
+        classes = [*self.class_names] if question.name_unknown else [*self.class_names, unknown]
+        status = export_batch(
+            ledger.folder,
+            round=question.round,
+            keys=keys,
+            images=dict(zip(keys, question.records)),
+            classes=list(dict.fromkeys(classes)),
+            predictions=question.drafts,
+            nuclei=expected_nuclei(keys, per_tile=per_tile, detected=scores.get("n_detected", {})),
+            tile_scores={k: {name: column[k] for name, column in scores.items()} for k in keys},
+            reasons=ledger.selection(question.round)["reasons"],
+            seconds_per_nucleus=self.settings["SECONDS_PER_NUCLEUS"],
+            seconds_per_tile=self.settings["SECONDS_PER_TILE"],
+            copy_images=self.settings["COPY_IMAGES"],
+        )
+        if status.complete:
+            return LabelFile.read(folder / "labels.json")
+        own = ledger.header.get("front") == "own"
+        again = "start your own script again, with resume=True" if own else "start again with --resume"
+        return Pending(
+            f"awaiting labels for {len(keys)} tiles of round {question.round}: annotate "
+            f"{folder / 'query' / 'batch.json'}, then run `python tools/al.py import {ledger.folder} FILE` and {again}"
+        )
+
+
+def read_scores(path: Path) -> dict[str, dict[str, float]]:
+    """The columns of scores.npz, by tile; empty where the strategy scores nothing."""
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        keys = [str(k) for k in stored["keys"]]
+        return {
+            n: dict(zip(keys, map(float, stored[n]))) for n in stored.files if n not in ("keys", "selected")
+        }
