@@ -1,6 +1,7 @@
 """People label: export, exit 0, import, resume. The run must end as one with a simulated oracle."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from miniature import ROOT, command, train
 
 from osal_detectron2.core.boxes import pairwise_iou_xywh
+from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.verify import verify
+from osal_detectron2.oracles import Oracle, Pending, register, simulated
 from osal_detectron2.oracles.people import unknown_class
 from osal_detectron2.scoring.drafts import pre_annotations
 from osal_detectron2.strategies import Pass
@@ -167,3 +170,30 @@ def test_what_an_unknown_nucleus_is_called():
     assert unknown_class(["tumor"], ["tumor", "debris"]) == "debris"
     assert unknown_class(["tumor"], ["tumor", "debris", "mast"]) == "unknown"
     assert unknown_class(["tumor"], ["tumor"]) == "unknown"
+
+
+def test_an_oracle_of_one_s_own_is_asked_by_its_name(tiny_config, tmp_path, capsys):
+    @register
+    class Crowd(Oracle):
+        """Answers with what the data hold, under a name of its own; the first time it needs a night."""
+
+        name = "crowd"
+        asked: list = []
+
+        def answer(self, question):
+            self.asked.append((question.round, len(question.records)))
+            if len(self.asked) == 1:
+                return Pending("come back tomorrow")
+            found = simulated.label(self.records, question.keys, class_names=self.class_names)
+            tiles = {key: replace(tile, annotator="crowd") for key, tile in found.items()}
+            return LabelFile(classes=self.class_names, tiles=tiles)
+
+    options = ("OUTPUT_DIR", tmp_path / "run", "OSAL.ORACLE.NAME", "crowd", "OSAL.BUDGET.NUM_QUERIES", 0)
+    assert train(tiny_config, *options, "OSAL.SCHEDULE.MIN_ITERS", 1) == 0
+    assert capsys.readouterr().out.count("come back tomorrow") == 1
+    assert train(tiny_config, *options, "OSAL.SCHEDULE.MIN_ITERS", 1, flags=("--resume",)) == 0
+    assert Crowd.asked == [("init", 4)] * 2
+    labels = LabelFile.read(tmp_path / "run/rounds/init/labels.json").tiles
+    assert {tile.annotator for tile in labels.values()} == {"crowd"}
+    assert train(tiny_config, *options, "OSAL.ORACLE.NAME", "nobody") == 1
+    assert "'nobody' is not one of crowd, human, simulated" in capsys.readouterr().err
