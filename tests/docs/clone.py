@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LINKED = (
     "tools",
     "tests",
-    "docs",
     "osal_detectron2",
     "requirements",
     "pyproject.toml",
@@ -115,6 +114,7 @@ def make_clone(folder: Path, data: dict[str, Path], python: Path) -> None:
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".venv/bin/python").symlink_to(python)
     (folder / "Makefile").write_text(makefile((ROOT / "Makefile").read_text()))
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.png", "*.jpg"))
     shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("*.png"))
     for path in sorted((ROOT / "configs").rglob("*.*")):
         place = folder / path.relative_to(ROOT)
