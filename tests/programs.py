@@ -8,6 +8,7 @@ Whether a program gets along without torch, or handles a signal, is for a real p
 """
 
 import atexit
+import contextlib
 import fcntl
 import json
 import os
@@ -83,7 +84,6 @@ def serve(address: str) -> None:
     import torch.multiprocessing
 
     torch.multiprocessing.start_processes = start_forks
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(16)
@@ -91,6 +91,9 @@ def serve(address: str) -> None:
     listener.settimeout(2)
     parent = os.getppid()
     while os.getppid() == parent:  # also where pytest was killed
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         try:
             connection, _ = listener.accept()
         except TimeoutError:
@@ -111,7 +114,6 @@ def start_forks(fn, args=(), nprocs=1, join=True, daemon=False, start_method="sp
 
 def program(connection: socket.socket) -> None:
     """Be the program that `connection` asks for, and send its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
     size, request = int.from_bytes(head, "big"), b""
     while len(request) < size:

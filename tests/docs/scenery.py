@@ -132,9 +132,6 @@ register_open_set_coco("my_train", {TEST!r}, "datasets/synthetic/rgb", ["tumor",
 # Page -> name under which it says to save its Python code.
 SAVED_AS = {"strategies": "my_train.py"}
 
-# Page -> why it cannot pass yet.
-BROKEN = {"human_oracle": "--resume OUTPUT_DIR alone does not know the run's config yet"}
-
 # Page -> files that it promises.
 RESULTS = {
     "benchmark": ["output/two_cores/results", "output/a/round_0.pth", "output/b/curves.png"],

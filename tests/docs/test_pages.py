@@ -9,7 +9,7 @@ import programs
 import pytest
 from detectron2.config import get_cfg
 from pages import PAGES, blocks, lines, name_of
-from scenery import BEFORE_PYTHON, BROKEN, GIVEN, NOT_RUN, RESULTS, SAVED_AS, SUBSTITUTIONS
+from scenery import BEFORE_PYTHON, GIVEN, NOT_RUN, RESULTS, SAVED_AS, SUBSTITUTIONS
 
 from osal_detectron2 import add_osal_config
 
@@ -53,9 +53,7 @@ def run(words, folder, what):
 
 def marked(page):
     name = name_of(page)
-    marks = [pytest.mark.slow] if name in SLOW else []
-    marks += [pytest.mark.xfail(reason=BROKEN[name])] if name in BROKEN else []
-    return pytest.param(page, id=name, marks=marks)
+    return pytest.param(page, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
 
 
 @pytest.mark.parametrize("page", map(marked, PAGES))
