@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.labels import LabelFile
-from ..core.store import read_json
-from ..evaluation.learning_curve import aulc, query_counts, read_curve, read_header
+from ..core.ledger import Ledger
+from ..core.round_files import read_timing
+from ..core.rounds import round_name
+from ..evaluation.learning_curve import aulc, query_counts, read_curve
 from .grid import Cell
 
 RESULT_SCHEMA = "osal-cell/1"
@@ -15,10 +17,10 @@ RESULT_SCHEMA = "osal-cell/1"
 def progress(folder: Path) -> float:
     """The part of a run that is done, by rounds committed: 0 to 1."""
     folder = Path(folder)
-    if not (folder / "run.json").is_file():
+    if not Ledger.exists(folder):
         return 0.0
     done = sum(1 for path in folder.glob("rounds/*/commit.json") if path.parent.name.isdecimal())
-    return done / len(read_header(folder)["plan"])
+    return done / len(Ledger.open(folder).header["plan"])
 
 
 def cell_result(folder: Path, cell: Cell, *, config_sha256: str, commit: str, hardware: dict) -> dict | None:
@@ -35,7 +37,7 @@ def cell_result(folder: Path, cell: Cell, *, config_sha256: str, commit: str, ha
     folder = Path(folder)
     if progress(folder) < 1:
         return None
-    header, rows = read_header(folder), read_curve(folder)
+    header, rows = Ledger.open(folder).header, read_curve(folder)
     known_classes = header["known_classes"]
     labels = LabelFile.read(folder / "rounds" / "init" / "labels.json")
     known = query_counts(labels.tiles, known_classes)["known"]
@@ -87,6 +89,5 @@ def _round(row: dict, known_classes: list[str]) -> dict:
 
 
 def _passes(folder: Path, number: int) -> dict:
-    path = folder / "rounds" / f"{number:03d}" / "timing.json"
-    passes = read_json(path).get("passes") if path.is_file() else None
+    passes = read_timing(folder / "rounds" / round_name(number)).get("passes")
     return {} if passes is None else {"passes": passes}

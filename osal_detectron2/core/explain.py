@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from .errors import DataError, LedgerError
+from .errors import LedgerError
 from .ledger import Ledger
+from .round_files import read_scores
 from .rounds import INIT, next_round
 
 
@@ -26,7 +26,7 @@ def explain(folder: str | Path, key: str) -> str:
     lines, round, last = [f"tile {key}"], None, next_round(ledger.last_committed)
     while round != last:
         round = next_round(round)
-        lines += _scores(ledger.round_dir(round) / "scores.npz", round, key)
+        lines += _scores(ledger.round_dir(round), round, key)
         selected = (selection := ledger.selection(round) or {}).get("selected", [])
         if key in selected:
             drawn = "drawn first" if round == INIT else "queried"
@@ -55,16 +55,10 @@ def _find(ledger: Ledger, text: str) -> str:
     raise LedgerError(f"{ledger.folder}: no tile {text} in this run{hint}")
 
 
-def _scores(path: Path, round: str | int, key: str) -> list[str]:
+def _scores(folder: Path, round: str | int, key: str) -> list[str]:
     """One line with every score of the tile and its place, the highest first, among the finite ones."""
-    if not path.is_file():
-        return []
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            columns = {name: arrays[name] for name in arrays.files}
-        keys = columns.pop("keys").tolist()
-    except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
-        raise DataError(f"{path}: is not a score file ({error}); restore it") from error
+    columns = read_scores(folder)
+    keys = columns.pop("keys", np.array([])).tolist()
     if key not in keys:
         return []  # selected earlier, so not scored any more
     row = keys.index(key)

@@ -92,7 +92,9 @@ class Ledger:
         """The run in `folder`. Raises LedgerError (no run, other schema) or DataError (damaged run.json)."""
         folder = Path(folder)
         if not cls.exists(folder):
-            raise LedgerError(f"{folder}: no run.json, so no run was started here; check the path of the run")
+            raise LedgerError(
+                f"{folder}: no run.json, so no run was started here; give the OUTPUT_DIR of a run"
+            )
         header = read_json(folder / "run.json")
         if not isinstance(header, dict) or header.get("schema") != RUN_SCHEMA:
             raise LedgerError(

@@ -11,6 +11,8 @@ import torch
 from detectron2.utils import comm
 
 from ..core.errors import ConfigError, LedgerError
+from ..core.ledger import Ledger
+from ..core.schedule import RoundSchedule
 from ..core.store import write_bytes
 from ..modeling.checkpoint import OpenSetCheckpointer
 
@@ -137,6 +139,20 @@ class _Arrays(pickle.Unpickler):
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_reached(ledger: Ledger | None, schedule: RoundSchedule, *, completed: int) -> None:
+    """Raises LedgerError if a round is committed whose training is not in a checkpoint of `completed` iterations.
+
+    To train it again would be on labels that came after it. ledger: None where there is no run yet.
+    """
+    last = ledger.last_committed if ledger else None
+    if isinstance(last, int) and completed < schedule.boundaries[last]:
+        raise LedgerError(
+            f"{ledger.folder}: round {last} is committed, which takes {schedule.boundaries[last]} iterations, but the "
+            f"checkpoint that last_checkpoint names is missing or has {completed}; restore it, or write the name of a "
+            "later one (boundary.pth, model_final.pth) into last_checkpoint, or start over in a new OUTPUT_DIR"
+        )
 
 
 def _save(data: dict, path: str) -> None:

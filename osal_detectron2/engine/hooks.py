@@ -12,6 +12,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..core.errors import ConfigError
+from ..core.round_files import read_timing
 from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..modeling.round_clock import RoundClock
@@ -20,7 +21,6 @@ from .awaiting import AwaitingLabels
 from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
 from .protocol import check_trainer, part_of
-from .round_files import read_timing
 from .round_steps import RoundSteps
 
 BOUNDARY = "boundary"  # the checkpoint at the end of the latest round

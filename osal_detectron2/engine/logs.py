@@ -11,8 +11,8 @@ from detectron2.utils.events import EventWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from ..core.errors import OSALError
+from ..core.round_files import read_timing
 from ..dist import on_main
-from .round_files import read_timing
 
 _SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
 _ON_SCREEN = ("osal_detectron2", "detectron2.checkpoint", "fvcore.common.checkpoint")

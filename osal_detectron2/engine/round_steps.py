@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ..core.errors import LedgerError, OSALError
+from ..core import round_files
+from ..core.errors import OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
-from ..core.store import write_json
 from ..data.labelled import labelled_records
 from ..dist import on_main
 from ..evaluation.open_set_check import query_warning
@@ -24,13 +24,14 @@ from ..oracles import Oracle, Pending, Question
 from ..oracles.cost import AnnotationCost
 from ..oracles.people import unknown_class
 from ..scoring.drafts import pre_annotations
+from ..scoring.found import SCORE_THRESH
 from ..scoring.pool import PoolScorer
 from ..scoring.query import Answer, answer_query
 from ..strategies import QueryContext, Selection
 from ..strategies.initial import initial_set
 from .awaiting import await_labels
+from .checkpoint import check_reached
 from .from_config import Plan
-from .round_files import add_seconds, read_if_there, record, write_detections, write_scores, write_selection
 
 Round = int | str
 
@@ -85,22 +86,8 @@ class RoundSteps:
         return self.schedule.num_rounds - 1
 
     def check_reached(self, completed: int) -> None:
-        """Raises LedgerError if a round is committed whose training is not in a checkpoint of `completed` iterations.
-
-        To train it again would be on labels that came after it.
-        """
-
-        def check() -> None:
-            last = self.ledger.last_committed if self.ledger else None  # a dry run may have no run yet
-            if isinstance(last, int) and completed < self.schedule.boundaries[last]:
-                raise LedgerError(
-                    f"{self.ledger.folder}: round {last} is committed, which takes {self.schedule.boundaries[last]} "
-                    f"iterations, but the checkpoint that last_checkpoint names is missing or has {completed}; restore "
-                    "it, or write the name of a later one (boundary.pth, model_final.pth) into last_checkpoint, or "
-                    "start over in a new OUTPUT_DIR"
-                )
-
-        on_main(check)
+        """`checkpoint.check_reached` of this run."""
+        on_main(lambda: check_reached(self.ledger, self.schedule, completed=completed))
 
     def labels(self) -> dict[str, TileLabels]:
         """Labels of every committed tile."""
@@ -153,8 +140,7 @@ class RoundSteps:
     # ---- the steps at a boundary ------------------------------------------------------------------------
     def evaluate(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
         """rounds/r/metrics.json: the target detector on the test set; no "bbox" and "open_set" without one."""
-        path = on_main(lambda: self.ledger.round_dir(round_index) / "metrics.json")
-        done = on_main(lambda: read_if_there(path))
+        done = on_main(lambda: round_files.read_metrics(self.ledger.round_dir(round_index)))
         if done is not None:
             return done
         with self._timed(round_index, "evaluate"):
@@ -162,16 +148,13 @@ class RoundSteps:
 
         def write() -> dict:
             labelled = len(self.ledger.labelled_keys())
-            metrics = {
-                "schema": "osal-metrics/1",
+            facts = {
                 "round": round_index,
                 "iteration": iteration,
                 "labelled_tiles": labelled,
                 "labelled_fraction": labelled / len(self.records),
-                **results,
             }
-            write_json(path, metrics)
-            return metrics
+            return round_files.write_metrics(self.ledger.round_dir(round_index), {**facts, **results})
 
         return on_main(write)
 
@@ -196,11 +179,15 @@ class RoundSteps:
         with self._timed(round_index, "query"):
             answer = self._select(round_index, model, shown=self.gallery_tiles)
         selection = answer.selection
-        folder = on_main(lambda: self.ledger.round_dir(round_index))
-        on_main(lambda: record(folder, passes=answer.passes))
-        on_main(lambda: write_scores(folder, selection, pool=self.ledger.pool_keys()))
-        on_main(write_detections, folder, answer.found)
-        on_main(self._write_selection, round_index, selection)
+
+        def write() -> None:
+            folder, pool = self.ledger.round_dir(round_index), self.ledger.pool_keys()
+            round_files.record_timing(folder, passes=answer.passes)
+            round_files.write_scores(folder, selection.scores, pool=pool, selected=selection.selected)
+            round_files.write_detections(folder, answer.found, score_thresh=SCORE_THRESH)
+            self._write_selection(round_index, selection)
+
+        on_main(write)
         if warning := on_main(lambda: query_warning(self.ledger.folder, round_index)):
             self.logger.warning(warning)
 
@@ -258,7 +245,7 @@ class RoundSteps:
 
     def add_seconds(self, round_index: Round, step: str, seconds: float) -> None:
         """Add to what a step of this round took."""
-        on_main(lambda: add_seconds(self.ledger.round_dir(round_index), step, seconds))
+        on_main(lambda: round_files.add_seconds(self.ledger.round_dir(round_index), step, seconds))
 
     # ---- rank 0 only ------------------------------------------------------------------------------------
     def _report(self, round_index: Round) -> None:
@@ -283,7 +270,23 @@ class RoundSteps:
         return Question(self.ledger, round_index, records, drafts or {}, self.name_unknown)
 
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
-        write_selection(
+        round_files.write_selection(
+            self.ledger.round_dir(round_index),
+            round=round_index,
+            strategy=self.strategy.name if round_index != "init" else "initial",
+            budget=self.ledger.budget(round_index),
+            selected=selection.selected,
+            candidates=len(selection.candidates),
+            reasons=selection.reasons,
+        )
+
+    def _question(self, round_index: Round, drafts: Mapping[str, dict] | None = None) -> Question:
+        keys = self.ledger.selection(round_index)["selected"]
+        records = [self.records[key] for key in keys]
+        return Question(self.ledger, round_index, records, drafts or {}, self.name_unknown)
+
+    def _write_selection(self, round_index: Round, selection: Selection) -> None:
+        round_files.write_selection(
             self.ledger.round_dir(round_index),
             selection,
             round=round_index,

@@ -10,13 +10,13 @@ from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, Trainer
 from detectron2.engine.defaults import default_writers
 from detectron2.utils import comm
 
+from ..core.round_files import record_timing
 from ..dist import on_main
 from ..scoring.pool import check_needs
 from .checkpoint import AtomicCheckpointer
 from .hooks import BOUNDARY, INITIAL_WEIGHTS
 from .logs import ScreenWriter, starting_weights
 from .round_0 import check_recipe
-from .round_files import record
 from .session import Session
 
 FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
@@ -140,7 +140,7 @@ class RoundTrainer(DefaultTrainer):
         self.checkpointer.load_round(donor)
         self.start_iter = self.iter + 1
         # What it cost the run that trained it.
-        on_main(lambda: record(self.steps.ledger.round_dir(0), train=donor["train_seconds"]))
+        on_main(lambda: record_timing(self.steps.ledger.round_dir(0), train=donor["train_seconds"]))
         self.round_hook.keep_round(0)
         self.checkpointer.save(BOUNDARY, iteration=self.iter)
 

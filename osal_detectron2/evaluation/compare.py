@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import DataError
+from ..core.ledger import Ledger
 from ..core.store import write_bytes
 from .curves import draw_curves, mean_and_spread
-from .learning_curve import Costs, read_costs, read_curve, read_header, write_csv
+from .learning_curve import Costs, read_costs, read_curve, write_csv
 from .report import summarise
 from .table import cell, layout
 
@@ -39,7 +40,7 @@ def compare_runs(
     are different quantities. Other differences are said below the table.
     """
     costs = costs or {folder: read_costs(folder) for folder in run_folders}
-    runs = [(Path(f), read_header(f), read_curve(f, costs[f])) for f in run_folders]
+    runs = [(Path(f), Ledger.open(f).header, read_curve(f, costs[f])) for f in run_folders]
     _check_comparable([(folder, header) for folder, header, _ in runs])
     groups: dict[str, list[Rows]] = {}
     for _, header, rows in runs:

@@ -14,14 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from ..core.errors import DataError
 from ..core.extension import folder_of
 from ..core.labels import LabelFile, TileLabels
+from ..core.ledger import Ledger
+from ..core.round_files import read_detections, tile_scores
 from ..core.store import read_json, write_bytes
 from .boxes import Legend, Look, draw_box, legend_entries, look_of
-from .learning_curve import read_header, read_scores
 
 PICTURE_WIDTH, MARGIN, GAP, TEXT_SIZE, LINE_HEIGHT = 380, 16, 6, 14, 18
 TEXT, FAINT = (0, 0, 0), (70, 70, 70)
-DETECTIONS = "detections.json"  # in the folder of a round; outside of the chain of hashes
-DETECTIONS_SCHEMA = "osal-detections/1"
 
 # Columns of scores.npz in words. What a strategy calls its reason says n_known, n_detected, ci and li already.
 SCORE_WORDS = {
@@ -89,7 +88,7 @@ def gallery_for_round(
     file that is missing.
     """
     run_folder = Path(run_folder)
-    known_classes = read_header(run_folder)["known_classes"]
+    known_classes = Ledger.open(run_folder).header["known_classes"]
     folder = folder_of(run_folder, round)
     selection = read_json(folder / "selection.json")
     selected = selection["selected"][:max_tiles]
@@ -97,8 +96,8 @@ def gallery_for_round(
         return None
     answered = (folder / "labels.json").is_file()
     answers = LabelFile.read(folder / "labels.json").tiles if answered else {}
-    found = _read_detections(folder / DETECTIONS)
-    scores = _tile_scores(folder / "scores.npz")
+    found = read_detections(folder)
+    scores = tile_scores(folder)
     tiles = []
     for rank, key in enumerate(selected, start=1):
         if key not in records:
@@ -166,23 +165,6 @@ def _in_words(values: Mapping[str, float], reason: str) -> str:
     said = _SAID_BY_REASON if reason else ()
     shown = {name: value for name, value in values.items() if name not in said and np.isfinite(value)}
     return "; ".join(f"{SCORE_WORDS.get(name, name.replace('_', ' '))} {v:.4g}" for name, v in shown.items())
-
-
-def _read_detections(path: Path) -> dict[str, dict]:
-    """{image key: boxes, classes, looks_unknown and the lowest score}; empty without the file."""
-    if not path.is_file():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("schema") != DETECTIONS_SCHEMA:
-        raise DataError(f'{path}: not a file of schema "{DETECTIONS_SCHEMA}"; remove it')
-    return {key: {**tile, "score_thresh": content["score_thresh"]} for key, tile in content["tiles"].items()}
-
-
-def _tile_scores(path: Path) -> dict[str, dict[str, float]]:
-    """{image key: {score name: value}}; empty for strategies that score nothing."""
-    columns = {name: column for name, column in read_scores(path).items() if name != "selected"}
-    keys = columns.pop("keys", ())
-    return {str(key): {name: float(c[i]) for name, c in columns.items()} for i, key in enumerate(keys)}
 
 
 def _draw_cell(tile: Mapping, width: int, font: ImageFont.FreeTypeFont) -> Image.Image:

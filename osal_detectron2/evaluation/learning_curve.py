@@ -10,16 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ..core.errors import DataError, LedgerError
 from ..core.extension import folder_of
 from ..core.labels import REJECTED, LabelFile, TileLabels
-from ..core.ledger import COMMIT_SCHEMA, RUN_SCHEMA
+from ..core.ledger import COMMIT_SCHEMA, Ledger
+from ..core.round_files import read_metrics, read_record, read_timing
 from ..core.rounds import INIT, round_name
 from ..core.store import read_json, write_bytes
 
-METRICS_SCHEMA = "osal-metrics/1"
 SUMMARY = "summary.json"
 
 
@@ -60,18 +57,6 @@ def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) 
     }
 
 
-def read_header(run_folder: str | Path) -> dict:
-    """run.json of a run. Raises DataError if it is missing or damaged, LedgerError if it is not a run's."""
-    path = Path(run_folder) / "run.json"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the OUTPUT_DIR of an active-learning run")
-    header = _read(path, schema=RUN_SCHEMA)
-    for key in ("strategy", "seed", "known_classes", "pool", "config"):
-        if key not in header:
-            raise LedgerError(f'{path}: key "{key}" is missing; restore the file from a copy')
-    return header
-
-
 def read_curve(run_folder: str | Path, costs: Costs | None = None) -> list[dict]:
     """One row a round that was evaluated or committed, in order; None where a figure does not exist.
 
@@ -94,7 +79,7 @@ def read_curve(run_folder: str | Path, costs: Costs | None = None) -> list[dict]
     LedgerError, naming the file, for a folder that is no run or a file that is damaged.
     """
     run_folder = Path(run_folder)
-    header, costs = read_header(run_folder), costs or read_costs(run_folder)
+    header, costs = Ledger.open(run_folder).header, costs or read_costs(run_folder)
     known_classes, pool_size = header["known_classes"], len(header["pool"])
     initial = _committed_query(run_folder / "rounds" / round_name(INIT), known_classes)
     if initial is None:
@@ -108,7 +93,7 @@ def read_curve(run_folder: str | Path, costs: Costs | None = None) -> list[dict]
     cumulative_known = cumulative_unknown = 0
     rows = []
     for number, folder in _round_folders(run_folder):
-        metrics = _metrics(folder)
+        metrics = read_metrics(folder)
         query = _committed_query(folder, known_classes)
         if metrics is None and query is None:
             continue
@@ -160,14 +145,6 @@ def aulc(rows: Sequence[Mapping], x: str = "labelled_fraction", y: str = "mAP50"
     return area / span
 
 
-def read_scores(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a scores.npz, "keys" among them; empty where the strategy scores nothing."""
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def labelled_counts(
     run_folder: str | Path, known_classes: Iterable[str], *, before: int | None = None
 ) -> dict[str, int]:
@@ -189,15 +166,6 @@ def write_csv(rows: Sequence[Mapping], path: str | Path) -> None:
     write_bytes(path, buffer.getvalue().encode())
 
 
-def _read(path: Path, *, schema: str) -> dict:
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("schema") != schema:
-        raise LedgerError(
-            f'{path}: not a file of schema "{schema}"; restore it, or use the version that wrote it'
-        )
-    return content
-
-
 def _round_folders(run_folder: Path) -> list[tuple[int, Path]]:
     folders = (run_folder / "rounds").iterdir()
     numbers = sorted(int(path.name) for path in folders if path.name.isdecimal() and path.is_dir())
@@ -208,15 +176,10 @@ def _committed_query(folder: Path, known_classes: list[str]) -> dict | None:
     """`query_counts` of a committed round, or None if it has no commit yet."""
     if not (folder / "commit.json").is_file():
         return None
-    commit = _read(folder / "commit.json", schema=COMMIT_SCHEMA)
+    commit = read_record(folder / "commit.json", COMMIT_SCHEMA)
     # The last round is committed without a query: trained, evaluated, budget spent.
     tiles = LabelFile.read(folder / "labels.json").tiles if commit.get("selected") else {}
     return query_counts(tiles, known_classes)
-
-
-def _metrics(folder: Path) -> dict | None:
-    path = folder / "metrics.json"
-    return _read(path, schema=METRICS_SCHEMA) if path.is_file() else None
 
 
 def _scores(metrics: dict, known_classes: list[str]) -> dict:
@@ -232,13 +195,8 @@ def _scores(metrics: dict, known_classes: list[str]) -> dict:
 
 
 def _seconds(folder: Path) -> dict[str, float]:
-    path = folder / "timing.json"
-    times = read_json(path) if path.is_file() else {}
-    return {
-        f"seconds_{step}": float(value)
-        for step, value in sorted(times.items())
-        if isinstance(value, int | float)
-    }
+    steps = sorted(read_timing(folder).items())
+    return {f"seconds_{step}": float(value) for step, value in steps if isinstance(value, int | float)}
 
 
 def _finite(value):

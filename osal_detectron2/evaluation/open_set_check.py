@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.extension import folder_of
-from .learning_curve import labelled_counts, read_header, read_scores
+from ..core.ledger import Ledger
+from ..core.round_files import read_scores
+from .learning_curve import labelled_counts
 
 MOST = 0.02  # nearly all look alike: fewer than this part look otherwise ...
 OF_EXPECTED = 0.2  # ... and fewer than this part of what the labelled tiles let one expect
@@ -38,7 +40,7 @@ def query_warning(run_folder: str | Path, round: int) -> str | None:
     Queries whose scores hold no count of known nuclei by the auxiliary detector (n_known) have none.
     """
     run_folder = Path(run_folder)
-    scores = read_scores(folder_of(run_folder, round) / "scores.npz")
+    scores = read_scores(folder_of(run_folder, round))
     if not {"n_known", "n_detected"} <= scores.keys():
         return None
     look_known, detected = (int(np.nansum(scores[name])) for name in ("n_known", "n_detected"))
@@ -54,7 +56,7 @@ def query_warning(run_folder: str | Path, round: int) -> str | None:
 
 def prediction_warning(run_folder: str | Path, *, look_known: int, look_unknown: int) -> str | None:
     """The same for the detections of tools/predict.py; None also where the folder is no run."""
-    if not (Path(run_folder) / "run.json").is_file():
+    if not Ledger.exists(run_folder):
         return None
     return _sentence(
         Path(run_folder),
@@ -69,7 +71,7 @@ def prediction_warning(run_folder: str | Path, *, look_known: int, look_unknown:
 def _sentence(
     run_folder: Path, *, before: int | None, look_known: int, look_unknown: int, what: str, effect: str
 ) -> str | None:
-    header = read_header(run_folder)
+    header = Ledger.open(run_folder).header
     counts = labelled_counts(run_folder, header["known_classes"], before=before)
     kind = inert(**counts, look_known=look_known, look_unknown=look_unknown)
     if kind is None:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..core.extension import folder_of
+from ..core.ledger import Ledger
 from ..core.store import read_json, write_bytes, write_json
 from .curves import draw_curves
-from .learning_curve import SUMMARY, Costs, aulc, read_costs, read_curve, read_header, write_csv
+from .learning_curve import SUMMARY, Costs, aulc, read_costs, read_curve, write_csv
 from .open_set_check import query_warning
 from .table import WIDTH, format_table, gain, legend
 
@@ -28,7 +29,7 @@ def write_report(run_folder: str | Path, costs: Costs | None = None, *, curves: 
     run_folder = Path(run_folder)
     costs = costs or read_costs(run_folder)
     rows = read_curve(run_folder, costs)
-    summary = summarise(read_header(run_folder), rows) | {"annotation_seconds": asdict(costs)}
+    summary = summarise(Ledger.open(run_folder).header, rows) | {"annotation_seconds": asdict(costs)}
     if rows:
         write_csv(rows, run_folder / "curve.csv")
         if curves:
@@ -40,7 +41,7 @@ def write_report(run_folder: str | Path, costs: Costs | None = None, *, curves: 
 def describe_run(run_folder: str | Path) -> str:
     """The table of a run with its legend, what was gained, what is wrong, and the commands that come next, as text."""
     folder = Path(run_folder)
-    header, rows = read_header(folder), read_curve(folder)
+    header, rows = Ledger.open(folder).header, read_curve(folder)
     lines = [format_table(rows, header["known_classes"]), "", legend(read_costs(folder)), ""]
     lines += textwrap.wrap(gain(rows), WIDTH)
     warnings = {row["round"]: query_warning(folder, row["round"]) for row in rows}

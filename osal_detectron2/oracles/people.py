@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
 
 from ..core.labels import LabelFile, TileLabels
+from ..core.round_files import tile_scores
 from .base import Oracle, Pending, Question, register
 from .batch import UNKNOWN
 from .cost import expected_nuclei, mean_nuclei
@@ -45,7 +43,8 @@ class HumanOracle(Oracle):
         if question.round == "init" and (given := self.at_once(keys)):
             return LabelFile(classes=self.class_names, tiles=given)
         folder = ledger.round_dir(question.round)
-        scores, per_tile = read_scores(folder / "scores.npz"), mean_nuclei(ledger.labels().values())
+        scores, per_tile = tile_scores(folder), mean_nuclei(ledger.labels().values())
+        detected = {key: scores[key]["n_detected"] for key in keys if "n_detected" in scores.get(key, {})}
         unknown = unknown_class(self.known_classes, self.class_names)
         classes = [*self.class_names] if question.name_unknown else [*self.class_names, unknown]
         status = export_batch(
@@ -55,8 +54,8 @@ class HumanOracle(Oracle):
             images=dict(zip(keys, question.records)),
             classes=list(dict.fromkeys(classes)),
             predictions=question.drafts,
-            nuclei=expected_nuclei(keys, per_tile=per_tile, detected=scores.get("n_detected", {})),
-            tile_scores={k: {name: column[k] for name, column in scores.items()} for k in keys},
+            nuclei=expected_nuclei(keys, per_tile=per_tile, detected=detected),
+            tile_scores={k: scores.get(k, {}) for k in keys},
             reasons=ledger.selection(question.round)["reasons"],
             seconds_per_nucleus=self.settings["SECONDS_PER_NUCLEUS"],
             seconds_per_tile=self.settings["SECONDS_PER_TILE"],
@@ -70,14 +69,3 @@ class HumanOracle(Oracle):
             f"awaiting labels for {len(keys)} tiles of round {question.round}: annotate "
             f"{folder / 'query' / 'batch.json'}, then run `python tools/al.py import {ledger.folder} FILE` and {again}"
         )
-
-
-def read_scores(path: Path) -> dict[str, dict[str, float]]:
-    """The columns of scores.npz, by tile; empty where the strategy scores nothing."""
-    if not path.exists():
-        return {}
-    with np.load(path, allow_pickle=False) as stored:
-        keys = [str(k) for k in stored["keys"]]
-        return {
-            n: dict(zip(keys, map(float, stored[n]))) for n in stored.files if n not in ("keys", "selected")
-        }

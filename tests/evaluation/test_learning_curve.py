@@ -105,7 +105,7 @@ def test_the_time_of_annotation_follows_what_the_run_was_told(tmp_path):
 
 
 def test_damaged_runs_are_named(tmp_path):
-    with pytest.raises(DataError, match="run.json.*OUTPUT_DIR"):
+    with pytest.raises(LedgerError, match="run.json.*OUTPUT_DIR"):
         read_curve(tmp_path)
     run = make_run(tmp_path / "run")
     metrics = run / "rounds" / "001" / "metrics.json"
