@@ -280,20 +280,6 @@ class RoundSteps:
             reasons=selection.reasons,
         )
 
-    def _question(self, round_index: Round, drafts: Mapping[str, dict] | None = None) -> Question:
-        keys = self.ledger.selection(round_index)["selected"]
-        records = [self.records[key] for key in keys]
-        return Question(self.ledger, round_index, records, drafts or {}, self.name_unknown)
-
-    def _write_selection(self, round_index: Round, selection: Selection) -> None:
-        round_files.write_selection(
-            self.ledger.round_dir(round_index),
-            selection,
-            round=round_index,
-            strategy=self.strategy.name if round_index != "init" else "initial",
-            budget=self.ledger.budget(round_index),
-        )
-
     @contextmanager
     def _timed(self, round_index: Round, step: str):
         begun = time.perf_counter()
