@@ -1,9 +1,10 @@
-"""Does full training agree with the screening? Trains the real detector on labelled sets that the screening froze.
+r"""Does full training agree with the screening? Trains the real detector on labelled sets that the screening froze.
 
     python benchmarks/judge.py curve --cells output/screening/cells/official --tiles datasets/consep_tiles \
         --weights output/localiser/model_final.pth --output output/judge
     python benchmarks/judge.py run --cells output/screening/cells/official --tiles datasets/consep_tiles \
-        --weights output/localiser/model_final.pth --output output/judge --arms random plus_per_second
+        --weights output/localiser/model_final.pth --output output/judge \
+        --arms random random_known looks_per_second --prices 2 4
     python benchmarks/judge.py table --cells output/screening/cells/official --output output/judge
 
 Every cell begins with the same weights and sees its labelled nuclei as often as every other, so dense sets get fewer

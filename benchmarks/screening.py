@@ -1,11 +1,14 @@
-"""Which rule of selection saves annotators' seconds, by fixed proposals, fixed features and a convex classifier.
+r"""Which rule of selection saves annotators' seconds, by fixed proposals, fixed features and a convex classifier.
 
     python benchmarks/screening.py localiser --tiles datasets/consep_tiles --out output/localiser_data
     python benchmarks/screening.py features --data consep --localiser output/localiser --cache output/screening/cache
-    python benchmarks/screening.py run --cache output/screening/cache --output output/screening/cells
+    python benchmarks/screening.py run --cache output/screening/cache --output output/screening/cells \
+        --settings 3_4 --sides 250 --costs default --policies drop --arms random osal_nd_plus --seeds 0-7
     python benchmarks/screening.py table --output output/screening/cells --out benchmarks/screening
 
-benchmarks/protocol.md says what it decides; benchmarks/README.md how the localiser is made.
+`run` leaves cells alone that are there, so the same command goes on after a stop; --max-minutes ends it early; --split
+is validation, official or resampled. benchmarks/protocol.md says what is decided; benchmarks/README.md how the
+localiser is trained.
 """
 
 import argparse
