@@ -42,7 +42,10 @@ from osal_detectron2.benchmark.screening.rules import ARMS  # noqa: E402
 from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
 
-DRAWN = ["random", "osal_nd", "osal_nd_plus", "plus_per_second", "looks_per_second", "oracle_plus_per_second"]
+DRAWN = [
+    *("random", "random_spread", "osal_nd", "osal_nd_plus"),
+    *("plus_per_second", "looks_per_second", "oracle_plus_per_second"),
+]
 
 
 def localiser(args) -> None:
@@ -124,6 +127,7 @@ def run(args) -> None:
 def table(args) -> None:
     """summary.json, table.md and curves.png of all cells of a split."""
     cells = [json.loads(path.read_text()) for path in sorted((args.output / args.split).glob("*.json"))]
+    cells = [cell for cell in cells if args.seeds is None or cell["seed"] in args.seeds]
     if not cells:
         raise OSALError(f"{args.output / args.split}: no cell yet; `benchmarks/screening.py run` makes them")
     about = {"split": args.split, "commits": sorted({c["commit"] for c in cells}), "hardware": hardware()}
@@ -181,6 +185,7 @@ def main(argv=None) -> int:
     one.add_argument(
         "--out", type=Path, required=True, help="folder of summary.json, table.md and curves.png"
     )
+    one.add_argument("--seeds", type=seed_list, help="only these, where a run is half-way; all by default")
     one.add_argument("--draw", nargs="+", default=DRAWN, help="arms in the figure")
     one.set_defaults(call=table)
     args = parser.parse_args(argv)
