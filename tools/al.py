@@ -17,7 +17,8 @@ from osal_detectron2.core.explain import explain
 from osal_detectron2.core.ledger import Ledger
 from osal_detectron2.core.lock import RunLock
 from osal_detectron2.core.verify import verify
-from osal_detectron2.oracles.exchange import import_batch, prefer_annotator
+from osal_detectron2.exchange.registry import FORMATS, write_for_tool
+from osal_detectron2.oracles.exchange import import_batch, open_request, prefer_annotator
 from osal_detectron2.oracles.returned import ACCEPT
 from osal_detectron2.oracles.status import run_status
 
@@ -46,12 +47,23 @@ def _parser():
     why.add_argument(
         "tile", metavar="TILE", help="file_name of the tile in the COCO file, or a part that only it has"
     )
+    out = add(
+        "export",
+        "write the waiting batch for an annotation tool, with its label configuration and the tiles",
+        "python tools/al.py export output/run1 --format label-studio --out batch1",
+    )
+    out.add_argument("--format", required=True, choices=list(FORMATS), help="of the tool")
+    out.add_argument("--out", required=True, metavar="FOLDER", help="new folder to write into")
+    out.add_argument("--no-images", action="store_true", help="without copies of the tiles")
     imp = add(
         "import",
-        "take the labels that people made (COCO JSON) into the waiting batch",
+        "take the labels that people made into the waiting batch",
         "python tools/al.py import output/run1 labelled.json --annotator anna --map-class Tumour=tumor --dry-run",
     )
-    imp.add_argument("file", metavar="FILE", help="COCO JSON with some or all tiles of the batch")
+    imp.add_argument(
+        "file", metavar="FILE", help="file, folder or ZIP archive with some or all tiles of the batch"
+    )
+    imp.add_argument("--format", choices=list(FORMATS), help="of FILE (default: told by its content)")
     imp.add_argument("--dry-run", action="store_true", help="check and report, write nothing")
     imp.add_argument(
         "--treat-missing-as",
@@ -65,6 +77,12 @@ def _parser():
         default="pending",
         help='tiles without a box, in a file from a tool that dropped "review" (default: pending); '
         "empty needs --opened",
+    )
+    imp.add_argument(
+        "--treat-skipped-as",
+        choices=("pending", "rejected"),
+        default="pending",
+        help="tiles that somebody skipped in Label Studio (default: pending)",
     )
     imp.add_argument(
         "--opened",
@@ -86,8 +104,14 @@ def _parser():
     imp.add_argument(
         "--annotator",
         metavar="NAME",
-        default="human",
-        help="who made the labels; everybody's answers are kept (default: human)",
+        help="who made the labels; everybody's answers are kept (default: as the file says, else human)",
+    )
+    imp.add_argument(
+        "--map-annotator",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="annotator OLD of the file (Label Studio: user 1) is NEW; may be repeated",
     )
     imp.add_argument("--prefer", metavar="NAME", help="whose answers count where annotators disagree now")
     prefer = add(
@@ -101,9 +125,8 @@ def _parser():
 
 
 def _import(args):
-    pairs = [text.split("=", 1) for text in args.map_class]
-    if wrong := [text for text, pair in zip(args.map_class, pairs) if len(pair) != 2 or not all(pair)]:
-        raise ConfigError(f"--map-class {wrong[0]}: write OLD=NEW, e.g. --map-class Tumour=tumor")
+    classes = _pairs("--map-class", args.map_class, "Tumour=tumor")
+    annotators = _pairs("--map-annotator", args.map_annotator, "'user 1=anna'")
     Ledger.open(args.run)  # no lock file in a folder that is no run
     with nullcontext() if args.dry_run else RunLock(args.run):
         report = import_batch(
@@ -111,17 +134,37 @@ def _import(args):
             args.file,
             treat_missing_as=args.treat_missing_as,
             treat_empty_as=args.treat_empty_as,
-            map_class=dict(pairs),
+            treat_skipped_as=args.treat_skipped_as,
+            map_class=classes,
+            map_annotator=annotators,
             opened=_opened(args.opened),
             skip_other_tiles=args.skip_other_tiles,
             accept=args.accept or (),
             annotator=args.annotator,
+            format=args.format,
             prefer=args.prefer,
             dry_run=args.dry_run,
         )
-    print(report)
+    encoding = sys.stdout.encoding or "utf-8"  # which may lack a letter of a name in the file
+    print(str(report).encode(encoding, "backslashreplace").decode(encoding))
     if report.complete and not report.dry_run:
         print(run_status(args.run).splitlines()[-1])
+
+
+def _pairs(option, texts, example):
+    """{OLD: NEW} of the texts OLD=NEW."""
+    pairs = [text.split("=", 1) for text in texts]
+    if wrong := [text for text, pair in zip(texts, pairs) if len(pair) != 2 or not all(pair)]:
+        raise ConfigError(f"{option} {wrong[0]}: write OLD=NEW, e.g. {option} {example}")
+    return dict(pairs)
+
+
+def _export(args):
+    _, _, request = open_request(args.run)
+    out = write_for_tool(request, args.run, args.format, args.out, copy_images=not args.no_images)
+    print(
+        f"{out}: {len(request.tiles)} tiles of round {request.round} for {args.format}; read {out / 'README.txt'}"
+    )
 
 
 def _opened(value):
@@ -155,6 +198,8 @@ def main(argv=None) -> int:
             return 1 if findings else 0
         if args.command == "import":
             _import(args)
+        elif args.command == "export":
+            _export(args)
         elif args.command == "prefer":
             _prefer(args)
         else:

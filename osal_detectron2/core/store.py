@@ -109,7 +109,7 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 def read_json(path: str | Path) -> object:
     """The content of a JSON file (UTF-8, byte order mark allowed). Raises DataError naming the file."""
     try:
-        return json.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the path") from error
     except OSError as error:
@@ -120,13 +120,18 @@ def read_json(path: str | Path) -> object:
         raise DataError(
             f"{path}: is not UTF-8 text (byte {error.start}); save it as JSON in UTF-8"
         ) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deep"
-        )
-        raise DataError(f"{path}: is not complete JSON ({where}); restore it or write it again") from error
+    return parse_json(text, path)
+
+
+def parse_json(text: str, source: str | Path) -> object:
+    """The content of JSON; `source` is the file named in a DataError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        where = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno}: {error.msg}"
+        raise DataError(f"{source}: is not complete JSON ({where}); restore it or write it again") from error
 
 
 def sha256_bytes(data: bytes) -> str:

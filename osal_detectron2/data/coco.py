@@ -133,7 +133,8 @@ def register_from_config(cfg) -> tuple[str, str | None]:
 def _record(image: dict, image_root: str) -> dict:
     key = image["file_name"]
     group = image.get("group")
-    return {
+    origin = image.get("origin")  # where the tile was cut: QuPath shows it in its slide
+    return ({} if origin is None else {"origin": origin}) | {
         "file_name": os.path.abspath(os.path.join(image_root, key)),
         "image_id": image["id"],
         "image_key": key,

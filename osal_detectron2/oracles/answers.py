@@ -1,7 +1,7 @@
 """What people answered to a batch: every answer of every annotator, in order, and which one counts.
 
 imported.json is a list of events that only grows:
-    {"event": "answer", "tile", "annotator", "state", "boxes", "classes", "file"}
+    {"event": "answer", "tile", "annotator", "state", "boxes", "classes", "file"}, and "seconds" if known
     {"event": "choice", "tile", "annotator"}        whose answer counts for a tile
 The latest answer of an annotator is hers; what she said before stays in the list. For a tile, the answer counts that is
     1. of the annotator who was chosen for it,
@@ -28,14 +28,16 @@ _ONE_ANSWER_SCHEMA = "osal-imported/1"  # {"tiles": {key: answer}}: the latest o
 
 @dataclass(frozen=True)
 class Answer:
-    """One annotator's word on one tile. file: what it was imported from."""
+    """One annotator's word on one tile. file: what it was imported from. seconds: that it took, None if not known."""
 
     tile: str
     labels: TileLabels
     file: str = ""
+    seconds: float | None = None
 
     def as_json(self) -> dict:
-        return {"event": "answer", "tile": self.tile, "file": self.file, **self.labels.as_json()}
+        spent = {} if self.seconds is None else {"seconds": self.seconds}
+        return {"event": "answer", "tile": self.tile, "file": self.file, **spent, **self.labels.as_json()}
 
 
 @dataclass(frozen=True)
@@ -149,4 +151,4 @@ def _event(content: Mapping) -> Answer | Choice:
     if content["event"] != "answer":
         raise DataError(f"{content['event']!r} is no event")
     labels = TileLabels(content["state"], content["boxes"], content["classes"], content["annotator"])
-    return Answer(content["tile"], labels, content["file"])
+    return Answer(content["tile"], labels, content["file"], content.get("seconds"))

@@ -9,7 +9,7 @@ Files below rounds/NNN/query/:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import DataError
@@ -28,13 +28,26 @@ UNKNOWN = "unknown"
 class RequestedTile:
     """Size in pixels; the pre-annotations that people were shown; the nuclei to expect, None if nobody knows.
 
-    prelabels: (class name, x, y, w, h) each.
+    prelabels: (class name, x, y, w, h) each; scores: theirs, none in a request of before. image: path of its file.
+    ranking: the scores that it was chosen by, and reason in words. origin: {"parent", "x", "y"} in pixels of the image
+    that it was cut from, and "downsample", pixels of that image a pixel of the tile (1); None for one that was not cut.
     """
 
     width: int
     height: int
     prelabels: tuple[tuple[str, float, float, float, float], ...]
     nuclei: float | None = None
+    scores: tuple[float, ...] = ()
+    image: str = ""
+    ranking: Mapping[str, float | None] = field(default_factory=dict)
+    reason: str = ""
+    origin: Mapping | None = None
+
+    @property
+    def drafts(self) -> list[tuple[str, tuple[float, float, float, float], float | None]]:
+        """(class name, (x, y, w, h), score) of each pre-annotation; score None where it was not kept."""
+        scores = self.scores or (None,) * len(self.prelabels)
+        return [(name, tuple(box), score) for (name, *box), score in zip(self.prelabels, scores)]
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,12 @@ class Request:
     seconds_per_tile: float
     seconds_per_nucleus: float
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The class names that a tool has to know: the answers, and "unknown" where drafts are called so."""
+        drafted = any(box[0] == UNKNOWN for tile in self.tiles.values() for box in tile.prelabels)
+        return (*self.classes, UNKNOWN) if drafted and UNKNOWN not in self.classes else self.classes
+
     def write(self, query: Path) -> None:
         """Write request.json. Raises OutputError."""
         tiles = [
@@ -57,6 +76,11 @@ class Request:
                 "height": t.height,
                 "prelabels": [list(box) for box in t.prelabels],
                 "nuclei": t.nuclei,
+                "scores": list(t.scores),
+                "image": t.image,
+                "ranking": dict(t.ranking),
+                "reason": t.reason,
+                "origin": None if t.origin is None else dict(t.origin),
             }
             for key, t in self.tiles.items()
         ]
@@ -83,7 +107,15 @@ class Request:
                 raise KeyError("schema")
             tiles = {
                 t["key"]: RequestedTile(
-                    t["width"], t["height"], tuple(tuple(box) for box in t["prelabels"]), t.get("nuclei")
+                    t["width"],
+                    t["height"],
+                    tuple(tuple(box) for box in t["prelabels"]),
+                    t.get("nuclei"),
+                    tuple(t.get("scores", ())),
+                    t.get("image", ""),
+                    t.get("ranking", {}),
+                    t.get("reason", ""),
+                    t.get("origin"),
                 )
                 for t in content["tiles"]
             }

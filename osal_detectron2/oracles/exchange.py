@@ -13,11 +13,12 @@ from ..core.errors import ConfigError, DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
-from ..core.store import read_json
+from ..exchange.registry import read_sheets
+from ..exchange.sheet import Sheet
 from .answers import Answer, Answers, Choice
 from .batch import DISPUTED, PENDING, Request
 from .coco_return import read_coco
-from .returned import ACCEPT, few
+from .returned import ACCEPT, Returned, few
 
 
 @dataclass(frozen=True)
@@ -103,81 +104,103 @@ def import_batch(
     *,
     treat_missing_as: str = PENDING,
     treat_empty_as: str = PENDING,
+    treat_skipped_as: str = PENDING,
     opened: Collection[str] | str | None = None,
     map_class: Mapping[str, str] | None = None,
+    map_annotator: Mapping[str, str] | None = None,
     skip_other_tiles: bool = False,
     accept: Collection[str] = (),
-    annotator: str = "human",
+    annotator: str | None = None,
+    format: str | None = None,
     prefer: str | None = None,
     dry_run: bool = False,
 ) -> ImportReport:
-    """Take the answers in `file` (COCO) into the open batch of the run; hold the run's lock meanwhile.
+    """Take the answers in `file`, of any format of exchange/registry.py, into the run's open batch; hold its lock.
 
     Answers add up over imports, until the round is committed: a later one corrects an earlier one of the same
     annotator, and stands beside those of others (answers.py says which counts). When every tile has one that counts,
     rounds/NNN/labels.json is written and training can go on.
     treat_missing_as: "pending", "empty" or "rejected", for tiles that neither this nor an earlier file names.
+    treat_skipped_as: "pending" or "rejected", for tiles that an annotator skipped (Label Studio). annotator: whose file
+    it is, "human" if neither this nor the file says it; map_annotator: {name in the file: name}. format: as it is
+    called in the registry; told by the content if None.
     prefer: the annotator whose answers count wherever annotators disagree now.
     The rest: `coco_return.read_coco`. Raises DataError listing all problems of the file, LedgerError if no
     batch is open, ConfigError for arguments that do not go together; nothing is written then.
     """
-    _check_options(treat_missing_as, treat_empty_as, opened, accept, annotator)
+    _check_options(treat_missing_as, treat_empty_as, treat_skipped_as, opened, accept, annotator)
     ledger, query, request = open_request(run_folder)
-    content = read_json(file)
-    info = content.get("info") if isinstance(content, dict) else None
-    origin = info.get("osal_batch") if isinstance(info, dict) else None
-    if origin not in (None, request.batch):
-        raise DataError(
-            f"{file}: answers another batch (round {info.get('osal_round')}, of this run or another), but "
-            f"this run waits for round {request.round}; import the file made from {query / 'batch.json'}"
+    sheets = read_sheets(file, request, format)
+    _name_annotators(sheets, annotator, map_annotator or {}, file)
+    for sheet in sheets:
+        if sheet.batch not in (None, request.batch):
+            raise DataError(
+                f"{file}: answers another batch (round {sheet.round}, of this run or another), but this run waits "
+                f"for round {request.round}; import the file made from {query / 'batch.json'}"
+            )
+    whole, answers, seconds = Returned(), {}, {}
+    for sheet in sheets:
+        _settle_skipped(sheet, treat_skipped_as)
+        returned = read_coco(
+            sheet.as_coco(),
+            request,
+            pool=frozenset(ledger.header["pool"]),
+            map_class=map_class,
+            skip_other_tiles=skip_other_tiles,
+            treat_empty_as=treat_empty_as,
+            opened=opened,
+            accept=accept,
+            annotator=sheet.annotator,
         )
-    returned = read_coco(
-        content,
-        request,
-        pool=frozenset(ledger.header["pool"]),
-        map_class=map_class,
-        skip_other_tiles=skip_other_tiles,
-        treat_empty_as=treat_empty_as,
-        opened=opened,
-        accept=accept,
-        annotator=annotator,
-    )
-    if returned.problems:
-        shown = [f"\n  - {problem}" for problem in returned.problems[:20]]
-        more = len(returned.problems) - len(shown)
+        who = f"{sheet.annotator}: " if len(sheets) > 1 else ""
+        whole.problems += [f"{who}{problem}" for problem in (*sheet.problems, *returned.problems)]
+        whole.notes += [f"{who}{note}" for note in (*sheet.notes, *returned.notes)]
+        whole.present += [*returned.present, *(name for name in sheet.untouched if name in request.tiles)]
+        answers |= {(key, sheet.annotator): labels for key, labels in returned.answers.items()}
+        seconds |= {(page.name, sheet.annotator): page.seconds for page in sheet.pages}
+    if whole.problems:
+        shown = [f"\n  - {problem}" for problem in whole.problems[:20]]
+        more = len(whole.problems) - len(shown)
         raise DataError(
-            f"{file}: nothing was imported, {len(returned.problems)} problem(s) to correct:"
+            f"{file}: nothing was imported, {len(whole.problems)} problem(s) to correct:"
             + "".join(shown)
             + (f"\n  - and {more} more" if more else "")
         )
-    if not returned.answers:
-        returned.notes.append('no tile is reviewed in this file: set "review" in the entries under "images"')
+    if not answers:
+        whole.notes.append('no tile is reviewed in this file: set "review" in the entries under "images"')
     before = Answers.read(query, request.batch)
-    answers = dict(returned.answers)
     if treat_missing_as != PENDING:
         state = REVIEWED_EMPTY if treat_missing_as == "empty" else REJECTED
-        missing = [k for k in request.tiles if k not in returned.present and not before.of(k)]
-        answers.update((key, TileLabels(state, annotator=annotator)) for key in missing)
-    ordered = [key for key in request.tiles if key in answers]
-    after = before.and_then(Answer(key, answers[key], Path(file).name) for key in ordered)
+        missing = [k for k in request.tiles if k not in whole.present and not before.of(k)]
+        name = sheets[0].annotator
+        answers.update(((key, name), TileLabels(state, annotator=name)) for key in missing)
+    place = {key: index for index, key in enumerate(request.tiles)}
+    ordered = sorted(answers, key=lambda pair: place[pair[0]])
+    new = [Answer(pair[0], answers[pair], Path(file).name, seconds.get(pair)) for pair in ordered]
+    after = before.and_then(new)
     choices = [] if prefer is None else _choices(after, request, prefer)
     after = after.and_then(choices)
     counts = {n: sum(t.classes.count(n) for t in answers.values()) for n in request.classes}
     states = {key: after.state(key) for key in request.tiles}
+    tiles = list(dict.fromkeys(key for key, _ in ordered))
+
+    def answered(state: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for key, who in ordered if answers[key, who].state == state))
+
     report = ImportReport(
         file=str(file),
         round=request.round,
-        annotator=annotator,
-        labelled=tuple(key for key in ordered if answers[key].state == LABELLED),
-        reviewed_empty=tuple(key for key in ordered if answers[key].state == REVIEWED_EMPTY),
-        rejected=tuple(key for key in ordered if answers[key].state == REJECTED),
+        annotator=" and ".join(dict.fromkeys(sheet.annotator for sheet in sheets)),
+        labelled=answered(LABELLED),
+        reviewed_empty=answered(REVIEWED_EMPTY),
+        rejected=answered(REJECTED),
         pending_keys=tuple(key for key in request.tiles if states[key] == PENDING),
-        changed=tuple(k for k in ordered if before.of(k).get(annotator) not in (None, answers[k])),
-        agreed=tuple(k for k in ordered if len(after.of(k)) > 1 and after.agreed(k)),
+        changed=tuple(k for k, who in ordered if before.of(k).get(who) not in (None, answers[k, who])),
+        agreed=tuple(k for k in tiles if len(after.of(k)) > 1 and after.agreed(k)),
         disputes={key: after.dispute(key) for key in request.tiles if states[key] == DISPUTED},
         chosen=tuple(choice.tile for choice in choices),
         boxes={name: count for name, count in counts.items() if count},
-        notes=tuple(returned.notes),
+        notes=tuple(whole.notes),
         dry_run=dry_run,
     )
     if not dry_run:
@@ -214,7 +237,44 @@ def _choices(answers: Answers, request: Request, annotator: str) -> list[Choice]
     return [Choice(key, annotator) for key in keys]
 
 
-def _check_options(treat_missing_as, treat_empty_as, opened, accept, annotator) -> None:
+def _name_annotators(sheets: list[Sheet], annotator: str | None, names: Mapping[str, str], file) -> None:
+    """Give every sheet the name of its annotator. Raises ConfigError where that leaves a doubt."""
+    found = [sheet.annotator for sheet in sheets if sheet.annotator is not None]
+    if strange := sorted(set(names) - set(found)):
+        raise ConfigError(
+            f"--map-annotator from {strange[0]!r}: {file} has answers of {', '.join(found) or 'nobody by name'}"
+        )
+    if annotator is not None and len(sheets) > 1:
+        raise ConfigError(
+            f"--annotator {annotator}: {file} has answers of {', '.join(found)}; leave it out, or say who they are "
+            f"with --map-annotator '{found[0]}={annotator}'"
+        )
+    for sheet in sheets:
+        sheet.annotator = names.get(sheet.annotator, annotator or sheet.annotator or "human")
+    if len({sheet.annotator for sheet in sheets}) < len(sheets):
+        raise ConfigError(
+            f"{file}: two people of the file would have one name; map each to a name of her own"
+        )
+
+
+def _settle_skipped(sheet: Sheet, treat_skipped_as: str) -> None:
+    """What was skipped becomes rejected, or is left as if nobody had opened it."""
+    skipped = [page for page in sheet.pages if page.review == "skipped"]
+    if treat_skipped_as == REJECTED:
+        for page in skipped:
+            page.review = REJECTED
+    elif skipped:
+        sheet.pages = [page for page in sheet.pages if page.review != "skipped"]
+        sheet.untouched += [page.name for page in skipped]
+        sheet.notes.append(
+            f"{len(skipped)} tiles were skipped and stay pending: {few([p.name for p in skipped])}; if that says that "
+            "they are not usable, say --treat-skipped-as rejected"
+        )
+
+
+def _check_options(treat_missing_as, treat_empty_as, treat_skipped_as, opened, accept, annotator) -> None:
+    if treat_skipped_as not in (PENDING, REJECTED):
+        raise ConfigError("treat_skipped_as is pending or rejected")
     if treat_missing_as not in (PENDING, "empty", REJECTED) or treat_empty_as not in (PENDING, "empty"):
         raise ConfigError(
             "treat_missing_as is pending, empty or rejected; treat_empty_as is pending or empty"
@@ -225,5 +285,5 @@ def _check_options(treat_missing_as, treat_empty_as, opened, accept, annotator) 
         raise ConfigError(
             "--opened goes with --treat-empty-as empty or --accept-unchanged; add what is meant"
         )
-    if not annotator.strip():
+    if annotator is not None and not annotator.strip():
         raise ConfigError("the annotator needs a name, e.g. --annotator anna")

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..core.errors import DataError
 from ..core.ledger import Ledger
-from ..core.store import atomic_path, sha256_bytes, sha256_file, write_bytes, write_json
+from ..core.store import sha256_bytes, sha256_file, write_bytes, write_json
+from ..exchange.coco import content
+from ..exchange.files import copy_image
 from .answers import Answers
-from .batch import PENDING, UNKNOWN, Request, RequestedTile
+from .batch import UNKNOWN, Request, RequestedTile
 from .progress import BatchStatus, status_of
 
 _README = """\
@@ -61,10 +61,10 @@ def export_batch(
 ) -> BatchStatus:
     """Put the question of `round` into `folder`/rounds/NNN/query (`folder` is the run's OUTPUT_DIR).
 
-    keys: in the suggested order. images: records with "file_name", "width", "height". classes: all class
-    names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n names, "scores": n}; a
-    tile may lack them, and may have "unknown" though it is no class: people must rename that. nuclei: to expect
-    in each tile, None if nobody knows. copy_images: put the images into query/images too.
+    keys: in the suggested order. images: records with "file_name", "width", "height", and "origin" if they were
+    cut (tiling.py). classes: all class names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n
+    names, "scores": n}; a tile may lack them, and may have "unknown" though it is no class: people must rename that.
+    nuclei: to expect in each tile, None if nobody knows. copy_images: put the images into query/images too.
     Put again, the same question leaves people's files alone (and writes labels.json if all answers are in).
     Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
     """
@@ -72,7 +72,7 @@ def export_batch(
     query, batch, present = _standing(ledger, round, keys)
     if copy_images:
         for key in keys:
-            _copy_image(Path(images[key]["file_name"]), query / "images", key)
+            copy_image(Path(images[key]["file_name"]), query / "images", key)
     if present is not None:
         if not (query.parent / "labels.json").is_file():
             Answers.read(query, batch).write_labels(query, present)
@@ -80,42 +80,25 @@ def export_batch(
     Answers.read(query, batch)  # refuses to bury answers to another question
 
     drafted = {name for prediction in predictions.values() for name in prediction["classes"]}
-    names = [*classes, *({UNKNOWN} & drafted - set(classes))]
-    ids = {name: index for index, name in enumerate(names, start=1)}
-    tiles, coco_images, annotations = {}, [], []
-    for rank, key in enumerate(keys, start=1):
-        width, height = int(images[key]["width"]), int(images[key]["height"])
-        drafts = _drafts(key, predictions.get(key, {}), width, height, ids)
-        prelabels = tuple((name, *box) for name, box, _ in drafts)
-        tiles[key] = RequestedTile(width, height, prelabels, nuclei.get(key))
-        scores = {n: float(v) if math.isfinite(v) else None for n, v in tile_scores.get(key, {}).items()}
-        coco_images.append(
-            {
-                "id": rank,
-                "file_name": key,
-                "width": width,
-                "height": height,
-                "rank": rank,
-                "scores": scores,
-                "reason": reasons.get(key, ""),
-                "review": PENDING,
-            }
+    names = (*classes, *({UNKNOWN} & drafted - set(classes)))
+    tiles = {}
+    for key in keys:
+        image = images[key]
+        width, height = int(image["width"]), int(image["height"])
+        drafts = _drafts(key, predictions.get(key, {}), width, height, names)
+        ranking = {n: float(v) if math.isfinite(v) else None for n, v in tile_scores.get(key, {}).items()}
+        tiles[key] = RequestedTile(
+            width,
+            height,
+            prelabels=tuple((name, *box) for name, box, _ in drafts),
+            nuclei=nuclei.get(key),
+            scores=tuple(score for *_, score in drafts),
+            image=str(image["file_name"]),
+            ranking=ranking,
+            reason=reasons.get(key, ""),
+            origin=_origin(image.get("origin")),
         )
-        for name, box, score in drafts:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": rank,
-                    "category_id": ids[name],
-                    "bbox": list(box),
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
     request = Request(batch, round, tuple(classes), tiles, seconds_per_tile, seconds_per_nucleus)
-    info = {"description": "Tiles to annotate; see README.txt", "osal_batch": batch, "osal_round": round}
-    categories = [{"id": index, "name": name} for name, index in ids.items()]
     paths = [f"images/{key}" if copy_images else images[key]["file_name"] for key in keys]
     write_bytes(query / "images.txt", "".join(f"{path}\n" for path in paths).encode())
     fields = {
@@ -123,14 +106,13 @@ def export_batch(
         "round": round,
         "run": shlex.quote(str(folder)),
         "classes": ", ".join(classes),
-        "unknown": _about_unknown(ledger.header["known_classes"], classes) if UNKNOWN in names else "",
+        "unknown": _about_unknown(ledger.header["known_classes"], classes)
+        if UNKNOWN in request.offered
+        else "",
         "cost": status_of(query, request).cost,
     }
     write_bytes(query / "README.txt", _README.format(**fields).encode())
-    write_json(
-        query / "batch.json",
-        {"info": info, "images": coco_images, "annotations": annotations, "categories": categories},
-    )
+    write_json(query / "batch.json", content(request))
     request.write(query)  # last: with it, the question stands
     return status_of(query, request)
 
@@ -157,14 +139,25 @@ def _standing(ledger: Ledger, round: str | int, keys: Sequence[str]) -> tuple[Pa
     return query, batch, present if stands else None
 
 
-def _drafts(key: str, prediction: Mapping, width: int, height: int, ids: Mapping[str, int]) -> list[tuple]:
+def _origin(origin: object) -> dict | None:
+    """Where a tile was cut, if that is said as tiling.py says it."""
+    places = (
+        [origin.get("x"), origin.get("y"), origin.get("downsample", 1)] if isinstance(origin, dict) else []
+    )
+    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in places)
+    if not places or not numbers or places[2] <= 0 or not isinstance(origin.get("parent"), str):
+        return None
+    return {"parent": origin["parent"], "x": places[0], "y": places[1], "downsample": places[2]}
+
+
+def _drafts(key: str, prediction: Mapping, width: int, height: int, allowed: Sequence[str]) -> list[tuple]:
     """(class name, (x, y, w, h), score) of each pre-annotation, cut at the tile, 2 decimals."""
     drafts = []
     columns = (prediction.get(name, ()) for name in ("boxes", "classes", "scores"))
     for (x, y, w, h), name, score in zip(*columns):
-        if name not in ids:
+        if name not in allowed:
             raise DataError(
-                f"tile {key}: a prediction has class {name!r}, which is not among {', '.join(ids)}"
+                f"tile {key}: a prediction has class {name!r}, which is not among {', '.join(allowed)}"
             )
         left, top = (round(max(float(value), 0.0), 2) for value in (x, y))
         right, bottom = round(min(float(x + w), width), 2), round(min(float(y + h), height), 2)
@@ -172,19 +165,3 @@ def _drafts(key: str, prediction: Mapping, width: int, height: int, ids: Mapping
             box = (left, top, round(right - left, 2), round(bottom - top, 2))
             drafts.append((name, box, round(float(score), 4)))
     return drafts
-
-
-def _copy_image(source: Path, images: Path, key: str) -> None:
-    """Copy one tile to query/images/<key>, once. A copy, no link: an edit must not reach the data set."""
-    parts = PurePosixPath(key).parts
-    if ".." in parts or os.path.isabs(key):
-        raise DataError(
-            f"tile {key}: cannot be copied, its name leads out of the folder; export without copies"
-        )
-    if images.joinpath(*parts).is_file():
-        return
-    try:
-        with atomic_path(images.joinpath(*parts)) as temporary:
-            shutil.copyfile(source, temporary)
-    except FileNotFoundError as error:
-        raise DataError(f"{source}: no such image; check the image root") from error

@@ -69,6 +69,18 @@ GIVEN = {
             ),
         ),
     ],
+    "annotation_tools": [
+        (
+            "--format label-studio",
+            MINE
+            + "python tools/train_al.py --config-file my.yaml OSAL.ORACLE.NAME human OUTPUT_DIR output/run1\n",
+        ),
+        (
+            "project-1.json --dry-run",
+            "python tests/docs/answer_tasks.py batches/label_studio project-1.json\n",
+        ),
+        ("job_1.zip", "python -m zipfile -c job_1.zip batches/cvat/annotations.xml\n"),
+    ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
     "data_coco": [("train_al.py --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
     "predict": [
