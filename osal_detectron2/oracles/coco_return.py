@@ -9,6 +9,7 @@ from .batch import PENDING, Request, RequestedTile
 from .matching import match_classes, match_images
 from .returned import Box, Returned, ReturnedTile, answer
 
+MOST_BOXES = 5000  # in a tile; all pairs are compared
 _IDS = (int, float, str)
 
 
@@ -70,6 +71,11 @@ def read_coco(
             name = names.get(annotation["category_id"])
             if box is not None and name is not None:
                 boxes[key].append((name, *box))
+    for key in (key for key in boxes if len(boxes[key]) > MOST_BOXES):
+        result.problems.append(
+            f"tile {key}: has {len(boxes[key])} boxes, more than {MOST_BOXES}; something went wrong in the tool"
+        )
+        boxes[key] = []
     answer(
         {key: ReturnedTile(boxes[key], image.get("review")) for key, image in images.items()},
         request,
@@ -79,7 +85,7 @@ def read_coco(
         annotator=annotator,
         result=result,
     )
-    result.present = list(images)
+    result.present = {key: image["file_name"] for key, image in images.items()}
     return result
 
 

@@ -155,9 +155,10 @@ def import_batch(
         who = f"{sheet.annotator}: " if len(sheets) > 1 else ""
         whole.problems += [f"{who}{problem}" for problem in (*sheet.problems, *returned.problems)]
         whole.notes += [f"{who}{note}" for note in (*sheet.notes, *returned.notes)]
-        whole.present += [*returned.present, *(name for name in sheet.untouched if name in request.tiles)]
+        whole.present |= returned.present | {name: name for name in sheet.untouched if name in request.tiles}
         answers |= {(key, sheet.annotator): labels for key, labels in returned.answers.items()}
-        seconds |= {(page.name, sheet.annotator): page.seconds for page in sheet.pages}
+        spent = {page.name: page.seconds for page in sheet.pages}
+        seconds |= {(key, sheet.annotator): spent.get(name) for key, name in returned.present.items()}
     if whole.problems:
         shown = [f"\n  - {problem}" for problem in whole.problems[:20]]
         more = len(whole.problems) - len(shown)

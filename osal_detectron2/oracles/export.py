@@ -34,6 +34,8 @@ Please mark every nucleus with a box and give it one of these classes:
        "empty"      there is no nucleus (no box may be left)
        "rejected"   not usable: out of focus, folded, no tissue
        "pending"    not looked at yet (how it is sent out)
+   For Label Studio, CVAT, QuPath, YOLO or Pascal VOC this writes a folder with instructions of its own:
+       python tools/al.py export {run} --format label-studio --out NEW_FOLDER
    If your tool drops "review", every tile with changed boxes counts as done; see docs/human_oracle.md.
 4. Hand the file back, all tiles or some, as often as you like, each person under a name of their own:
        python tools/al.py import {run} YOUR_FILE --annotator YOUR_NAME --dry-run     (look first)

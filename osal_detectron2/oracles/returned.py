@@ -39,11 +39,11 @@ class ReturnedTile:
 
 @dataclass
 class Returned:
-    """answers: reviewed tiles by key. present: keys of the batch that the file names. problems: refuse the
+    """answers: reviewed tiles by key. present: {key of the batch: its name in the file}. problems: refuse the
     file if there is one. notes: what a person should know."""
 
     answers: dict[str, TileLabels] = field(default_factory=dict)
-    present: list[str] = field(default_factory=list)
+    present: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

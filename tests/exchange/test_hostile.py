@@ -1,5 +1,7 @@
 """Files come from other machines: one clear error that names file, place and remedy, nothing written, no traceback."""
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -7,14 +9,12 @@ import zipfile
 
 import answering
 import pytest
-from exporting import KEYS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_round_trip import exported
 from waiting_run import files
 
 from osal_detectron2.core.errors import OSALError
-from osal_detectron2.core.store import read_json
 from osal_detectron2.exchange.registry import FORMATS
 from osal_detectron2.oracles.exchange import import_batch
 
@@ -110,6 +110,15 @@ def test_an_archive_whose_names_lead_out(run, tmp_path, member):
         import_batch(run, path)
     path.unlink()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_tile_with_far_too_many_boxes(run, tmp_path):
+    path = tmp_path / "plain.png.geojson"
+    content = json.loads(feature())
+    content["features"] *= 5001
+    path.write_text(json.dumps(content))
+    with pytest.raises(OSALError, match="tile plain.png: has 5001 boxes, more than 5000"):
+        import_batch(run, path)
 
 
 def test_an_archive_that_unpacks_to_far_too_much(run, tmp_path, monkeypatch):
@@ -220,8 +229,8 @@ def mutate_bytes(content, rng):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_file_that_was_tampered_with_never_ends_in_a_traceback(run, format, tmp_path_factory):
-    """OSAL_FUZZ=10000 for as many examples; 60 otherwise."""
+def test_a_file_that_was_tampered_with_never_ends_in_a_traceback(run, format, tmp_path):
+    """OSAL_FUZZ=10000 for as many examples; 100 otherwise."""
     folder = exported(run, format)
     path = getattr(answering, format.replace("-", "_"), lambda place: place / "batch.json")(folder)
     members = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
@@ -231,10 +240,10 @@ def test_a_file_that_was_tampered_with_never_ends_in_a_traceback(run, format, tm
         if p.suffix in (".json", ".geojson", ".xml", ".txt", ".yaml") and "images" not in p.parts
     ]
     originals = {member: member.read_bytes() for member in members}
-    before = files(run)
+    before, archive = files(run), tmp_path / "export.zip"
 
     @settings(
-        max_examples=int(os.environ.get("OSAL_FUZZ", "60")),
+        max_examples=int(os.environ.get("OSAL_FUZZ", "100")),
         deadline=None,
         derandomize="OSAL_FUZZ" not in os.environ,
         database=None,
@@ -243,6 +252,15 @@ def test_a_file_that_was_tampered_with_never_ends_in_a_traceback(run, format, tm
     @given(st.integers(0, 2**63))
     def tampered(seed):
         rng = random.Random(seed)
+        if rng.random() < 0.1:  # the same in an archive
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as pack:
+                for name, content in originals.items():
+                    pack.writestr(name.relative_to(folder).as_posix(), content)
+            archive.write_bytes(mutate_bytes(packed.getvalue(), rng))
+            with contextlib.suppress(OSALError):
+                import_batch(run, archive, dry_run=True)
+            return
         member = rng.choice(members)
         content = originals[member]
         if member.suffix in (".json", ".geojson") and rng.random() < 0.7:
@@ -262,4 +280,3 @@ def test_a_file_that_was_tampered_with_never_ends_in_a_traceback(run, format, tm
 
     tampered()
     assert files(run) == before
-    assert KEYS and read_json(run / "run.json")

@@ -138,6 +138,9 @@ def test_several_people_of_one_label_studio_file(run):
     tasks[0]["annotations"].append(second)
     skipped = {"completed_by": 1, "was_cancelled": True, "lead_time": 3, "result": []}
     tasks[4]["annotations"] = [skipped]
+    tasks[1]["data"] = {
+        "image": "/data/local-files/?d=elsewhere/slide%202/tile.png"
+    }  # a project without our keys
     path.write_text(json.dumps(tasks))
     with pytest.raises(Exception, match="--map-annotator"):
         import_batch(run, path, annotator="anna")
@@ -151,7 +154,7 @@ def test_several_people_of_one_label_studio_file(run):
     }
     _, query, request = open_request(run)
     record = Answers.read(query, request.batch)
-    assert [e.seconds for e in record.events if e.tile == KEYS[2]] == [14.5]
+    assert [e.seconds for key in KEYS[1:3] for e in record.events if e.tile == key] == [13.5, 14.5]
     report = import_batch(
         run, path, map_annotator={"user 1": "anna"}, treat_skipped_as="rejected", prefer="anna"
     )
