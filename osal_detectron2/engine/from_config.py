@@ -129,14 +129,15 @@ def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSch
     asked = plan.labelled[0] + budget.NUM_QUERIES * query
     if asked > total and comm.is_main_process():
         logging.getLogger(__name__).warning(
-            "OSAL.BUDGET: %d initial tiles and %d queries of %d make %d, but there are %d: the plan is shortened to %d "
-            "queries, the last of %d tiles",
+            "OSAL.BUDGET: %d initial tiles and %d queries of %d make %d, but there are %d: the plan is shortened to "
+            "%d of %d queries, the last of %d tiles",
             plan.labelled[0],
             budget.NUM_QUERIES,
             query,
             asked,
             total,
             plan.num_rounds - 1,
+            budget.NUM_QUERIES,
             (plan.labelled[-1] - plan.labelled[-2]) if plan.num_rounds > 1 else 0,
         )
     return plan, query

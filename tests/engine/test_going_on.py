@@ -68,7 +68,7 @@ def test_kills_while_a_run_is_extended_change_nothing(short, reference, start, t
     shutil.copytree(short, folder)
     while True:
         process = start("", ["OUTPUT_DIR", folder, "OSAL.BUDGET.NUM_QUERIES", 2], ("--resume",))
-        process.join(rng.uniform(0.2, 1.5) if kills < 5 else None)
+        process.join(rng.uniform(0.2, 1.5) if kills < 4 else None)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
@@ -96,6 +96,15 @@ def test_the_sequence_for_people_goes_on_as_it_is_written(tiny_config, tmp_path,
     assert words("--config-file", other, "--resume", "OUTPUT_DIR", folder) == 1
     assert "SOLVER.BASE_LR: 0.01 -> 0.5" in capsys.readouterr().err
     assert read_json(folder / "run.json")["front"] == "yaml"
+
+
+def test_the_folder_of_an_older_version_goes_on(reference, tmp_path):
+    """It has config.yaml alone."""
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    (folder / "run.yaml").unlink()
+    assert words("OUTPUT_DIR", folder, "--resume") == 0
+    assert record(folder) == record(reference) and (folder / "run.yaml").is_file()
 
 
 def test_a_folder_without_a_run_needs_a_config(tmp_path, capsys):

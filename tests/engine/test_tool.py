@@ -198,7 +198,10 @@ def test_a_plan_that_the_pool_cuts_short_is_said(tiny_config, tmp_path, caplog):
     options = ("OUTPUT_DIR", tmp_path / "run", "OSAL.BUDGET.QUERY_TILES", "100")
     assert train(tiny_config, *options, flags=("--dry-run",)) == 0
     (text,) = [r.getMessage() for r in caplog.records if "shortened" in r.getMessage()]
-    assert "4 initial tiles and 2 queries of 100 make 204" in text and "to 1 queries" in text
+    assert (
+        "4 initial tiles and 2 queries of 100 make 204" in text
+        and "to 1 of 2 queries, the last of 15 tiles" in text
+    )
 
 
 def test_words_of_a_command_line_and_a_file_say_what_they_mean(tiny_config, tmp_path):
