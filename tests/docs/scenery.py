@@ -97,6 +97,7 @@ GIVEN = {
             "python tools/tile_coco.py --json slides/test.json --image-root slides --out tiles --tile 120\n",
         ),
     ],
+    "lazy_config": [("--images slides/regions", "mkdir slides/regions && cp slides/*.png slides/regions\n")],
     "benchmark": [
         (
             "consep.yaml --output output/bench --jobs",
