@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.errors import DataError
 from ..core.store import read_json
-from ..evaluation.learning_curve import Costs, aulc
+from ..evaluation.learning_curve import aulc
 
 CELL_SCHEMA = "osal-cell/1"
 # Methods that train once and query nothing: reference lines, not curves.
@@ -29,7 +30,7 @@ class CellResult:
         facts: the other fields of the file (commit, config_sha256, hardware, train_tiles, known_classes, ...).
         rounds: the rounds in order. Besides the columns of the file each has labelled_fraction_after_query (the
             place of its query on the x axis, None for the last), and purity and minutes_annotated, worked out where the
-            file leaves them out (minutes: with the seconds of `Costs`).
+            file leaves them out (minutes: with the seconds of `AnnotationCost`).
         aulc, final_mAP50: percent; None where nothing was evaluated. The area of a single point does not exist.
     """
 
@@ -217,7 +218,7 @@ def _read_cell(path: Path) -> CellResult:
             row["purity"] = known / (known + unknown)
         tiles, nuclei = row.get("labelled_tiles"), row.get("nuclei_annotated")
         if row.get("minutes_annotated") is None and tiles is not None and nuclei is not None:
-            row["minutes_annotated"] = Costs().minutes(tiles=tiles, nuclei=nuclei)
+            row["minutes_annotated"] = AnnotationCost().minutes(tiles=tiles, nuclei=nuclei)
     scored = [row["mAP50"] for row in rows if _is_number(row.get("mAP50"))]
     area = content.get("aulc") if _is_number(content.get("aulc")) else aulc(rows)
     places = ("schema", "method", "setting", "fold", "seed", "rounds", "aulc", "final_mAP50")

@@ -3,7 +3,7 @@
 from detectron2.utils import comm
 
 from ..dist import on_main
-from ..oracles.cost import expected_nuclei, mean_nuclei
+from ..oracles.cost import Cost, expected_nuclei, mean_nuclei
 from ..scoring.pool import check_needs
 from ..strategies import Selection
 
@@ -41,5 +41,6 @@ def _show(steps, title: str, selection: Selection | None, *, per_tile: float | N
     for rank, key in enumerate(selection.selected, start=1):
         print(f"{rank:5d}  {key}  {selection.reasons.get(key, '')}")
     nuclei = expected_nuclei(selection.selected, per_tile=per_tile, detected=detected)
-    print(f"cost: {steps.cost.of(list(nuclei.values()))}")
+    seconds = {"seconds_per_tile": steps.cost.per_tile, "seconds_per_nucleus": steps.cost.per_nucleus}
+    print(f"cost: {Cost.of(list(nuclei.values()), **seconds)}")
     return selection

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ..core import round_files
+from ..core.annotation_cost import AnnotationCost
 from ..core.errors import OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
@@ -21,7 +22,6 @@ from ..data.labelled import labelled_records
 from ..dist import on_main
 from ..evaluation.open_set_check import query_warning
 from ..oracles import Oracle, Pending, Question
-from ..oracles.cost import AnnotationCost
 from ..oracles.people import unknown_class
 from ..scoring.drafts import pre_annotations
 from ..scoring.found import SCORE_THRESH

@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.ledger import Ledger
 from ..core.run_config import CONFIG, OWN, write_config
 from ..core.store import write_bytes
@@ -22,16 +23,14 @@ from ..data.mapper import TileMapper, mapper_from_config
 from ..data.round_loader import build_round_loader
 from ..dist import on_main
 from ..evaluation.gallery import gallery_for_round
-from ..evaluation.learning_curve import Costs
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..modeling.unknown import num_unknown, training_labels
 from ..oracles import get_oracle
-from ..oracles.cost import AnnotationCost
 from ..renamed import adopt_old_keys, renamed
-from ..scoring.forward import inference_batches
 from ..scoring.pool import PoolScorer, detector_of
 from .checkpoint import AtomicCheckpointer
+from .evaluate import evaluate_detector
 from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
 from .hooks import ActiveLearningHook
 from .round_0 import recipe
@@ -274,41 +273,27 @@ class Session:
             num_workers=self.num_workers,
         )
 
-    @torch.no_grad()
     def evaluate(self, model: torch.nn.Module) -> dict:
         """Metrics of the target detector on the test set; where nothing is labelled there, only a flag. Collective."""
-        if not any(record["annotations"] for record in self.plan.test):
-            what = "the test set has no annotations" if self.plan.test else "there is no test set"
-            if comm.is_main_process():
-                self.logger.info("not evaluated: %s", what)
-            return {"flags": [f"not evaluated: {what}"]}
-        evaluator = OpenSetCOCOEvaluator(
+        make_evaluator = partial(
+            OpenSetCOCOEvaluator,
             self.plan.test,
             self.plan.known_classes,
             max_dets=self.max_dets,
             unknown=self.osal.EVAL.UNKNOWN,
             aose_score_thresh=self.osal.EVAL.AOSE_SCORE_THRESH,
         )
-        evaluator.reset()
-        model = getattr(model, "module", model)
-        was_training = model.training
-        model.eval()
-        batches = inference_batches(
-            self.plan.test[comm.get_rank() :: comm.get_world_size()],
+        return evaluate_detector(
+            model,
+            self.plan.test,
             self.make_mapper(train=False, with_labels=False),
+            make_evaluator,
             batch_size=self.osal.SCORING.BATCH_SIZE,
-            size_divisibility=getattr(model, "target", model).backbone.size_divisibility,
             num_workers=self.num_workers,
-            title="evaluation",
         )
-        for batch in batches:
-            evaluator.process(batch, model(batch))
-        model.train(was_training)
-        return evaluator.evaluate()
 
     def _report(self, folder, round_index) -> None:
-        costs = Costs(self.osal.ORACLE.SECONDS_PER_TILE, self.osal.ORACLE.SECONDS_PER_NUCLEUS)
-        write_report(folder, costs, curves=self.osal.EVAL.CURVES)
+        write_report(folder, self.steps.cost, curves=self.osal.EVAL.CURVES)
         if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
             tiles = {r["image_key"]: r for r in self.plan.train}
             gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.errors import DataError
 from ..core.ledger import Ledger
 from ..core.store import write_bytes
 from .curves import draw_curves, mean_and_spread
-from .learning_curve import Costs, read_costs, read_curve, write_csv
+from .learning_curve import read_costs, read_curve, write_csv
 from .report import summarise
 from .table import cell, layout
 
@@ -29,7 +30,9 @@ _MORE = ("aulc_mAP50_over_nuclei", "aulc_mAP50_over_minutes", "known_queried", "
 
 
 def compare_runs(
-    run_folders: Sequence[str | Path], output: str | Path, costs: Mapping[str | Path, Costs] | None = None
+    run_folders: Sequence[str | Path],
+    output: str | Path,
+    costs: Mapping[str | Path, AnnotationCost] | None = None,
 ) -> str:
     """Overlay several runs: comparison.png and comparison.csv in `output`; returns the table that is printed.
 

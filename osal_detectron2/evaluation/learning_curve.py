@@ -7,9 +7,9 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.extension import folder_of
 from ..core.labels import REJECTED, LabelFile, TileLabels
 from ..core.ledger import COMMIT_SCHEMA, Ledger
@@ -20,23 +20,12 @@ from ..core.store import read_json, write_bytes
 SUMMARY = "summary.json"
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Seconds that annotation takes: for opening a tile, and for each nucleus (OSAL.ORACLE.SECONDS_PER_...)."""
-
-    per_tile: float = 15.0
-    per_nucleus: float = 3.0
-
-    def minutes(self, *, tiles: int, nuclei: int) -> float:
-        return (tiles * self.per_tile + nuclei * self.per_nucleus) / 60
-
-
-def read_costs(run_folder: str | Path) -> Costs:
+def read_costs(run_folder: str | Path) -> AnnotationCost:
     """What the run was told that annotation takes. A run of an older version does not say: then 15 and 3 seconds."""
     path = Path(run_folder) / SUMMARY
     told = read_json(path) if path.is_file() else {}
     told = told.get("annotation_seconds") or {} if isinstance(told, dict) else {}
-    return Costs(**{name: float(told[name]) for name in ("per_tile", "per_nucleus") if name in told})
+    return AnnotationCost(**{name: float(told[name]) for name in ("per_tile", "per_nucleus") if name in told})
 
 
 def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) -> dict:
@@ -57,7 +46,7 @@ def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) 
     }
 
 
-def read_curve(run_folder: str | Path, costs: Costs | None = None) -> list[dict]:
+def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> list[dict]:
     """One row a round that was evaluated or committed, in order; None where a figure does not exist.
 
     The detector of round r is trained on everything labelled before query r, so a row holds, side by side:

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.extension import folder_of
 from ..core.ledger import Ledger
 from ..core.store import read_json, write_bytes, write_json
 from .curves import draw_curves
-from .learning_curve import SUMMARY, Costs, aulc, read_costs, read_curve, write_csv
+from .learning_curve import SUMMARY, aulc, read_costs, read_curve, write_csv
 from .open_set_check import query_warning
 from .table import WIDTH, format_table, gain, legend
 
 Rows = Sequence[Mapping]
 
 
-def write_report(run_folder: str | Path, costs: Costs | None = None, *, curves: bool = True) -> dict:
+def write_report(run_folder: str | Path, costs: AnnotationCost | None = None, *, curves: bool = True) -> dict:
     """Write curve.csv, curves.png and summary.json into a run's folder; return the summary.
 
     costs: what annotation takes, kept in summary.json; None: as before. curves: draw curves.png, too. A function of the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from .learning_curve import Costs
+from ..core.annotation_cost import AnnotationCost
 
 WIDTH = 100  # columns of a terminal
 _CLASS_WIDTHS = (10, 8, 6)  # of a class's column, the widest that fits; names go on in the next line
@@ -37,7 +37,7 @@ def format_table(rows: Rows, known_classes: Sequence[str]) -> str:
     return f"{_table(rows, (*_BEFORE, *_BEHIND))}\n\n{_class_table(rows, known_classes)}"
 
 
-def legend(costs: Costs) -> str:
+def legend(costs: AnnotationCost) -> str:
     """What the columns of `format_table` mean."""
     text = (
         "Tiles, nuclei and minutes: what the detector of this round was trained on, and what people need for it "

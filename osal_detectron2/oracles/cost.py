@@ -30,20 +30,6 @@ def expected_nuclei(
 
 
 @dataclass(frozen=True)
-class AnnotationCost:
-    """Seconds that people take to open a tile, and to mark a nucleus."""
-
-    seconds_per_tile: float
-    seconds_per_nucleus: float
-
-    def of(self, nuclei: Sequence[float | None]) -> Cost:
-        """The cost of tiles, from the expected nuclei of each."""
-        return Cost.of(
-            nuclei, seconds_per_tile=self.seconds_per_tile, seconds_per_nucleus=self.seconds_per_nucleus
-        )
-
-
-@dataclass(frozen=True)
 class Cost:
     """Of `tiles` tiles with `nuclei` nuclei in all (None: unknown, and in no sum)."""
 

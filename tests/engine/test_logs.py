@@ -29,6 +29,7 @@ def start_and_interrupt(config, folder, *flags):
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # under nohup and & it is ignored
     ) as process:
         shown = []
         for line in process.stdout:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miniature_run import KNOWN, labels_of, make_run
 
+from osal_detectron2.core.annotation_cost import AnnotationCost
 from osal_detectron2.core.errors import DataError, LedgerError
 from osal_detectron2.evaluation.learning_curve import (
-    Costs,
     aulc,
     query_counts,
     read_costs,
@@ -97,11 +97,11 @@ def test_what_the_test_set_cannot_say_is_none_and_never_zero(tmp_path):
 
 def test_the_time_of_annotation_follows_what_the_run_was_told(tmp_path):
     run = make_run(tmp_path / "run")
-    assert read_costs(run) == Costs(15, 3)
-    write_report(run, Costs(per_tile=60, per_nucleus=0))
-    assert read_costs(run) == Costs(60, 0)
+    assert read_costs(run) == AnnotationCost(15, 3)
+    write_report(run, AnnotationCost(per_tile=60, per_nucleus=0))
+    assert read_costs(run) == AnnotationCost(60, 0)
     assert [row["minutes_annotated"] for row in read_curve(run)] == [1, 3, 5]
-    assert [row["minutes_annotated"] for row in read_curve(run, Costs(0, 60))] == [3, 6, 10]
+    assert [row["minutes_annotated"] for row in read_curve(run, AnnotationCost(0, 60))] == [3, 6, 10]
 
 
 def test_damaged_runs_are_named(tmp_path):

@@ -1,0 +1,45 @@
+"""The test set through the target detector, in all processes."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.utils import comm
+
+from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
+from ..scoring.forward import inference_batches
+
+
+@torch.no_grad()
+def evaluate_detector(
+    model: torch.nn.Module,
+    records: Sequence[dict],
+    mapper: Callable[[dict], dict],
+    make_evaluator: Callable[[], OpenSetCOCOEvaluator],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+) -> dict:
+    """Metrics of the target detector on test `records`; where nothing is labelled there, only a flag. Collective."""
+    if not any(record["annotations"] for record in records):
+        what = "the test set has no annotations" if records else "there is no test set"
+        if comm.is_main_process():
+            logging.getLogger(__name__).info("not evaluated: %s", what)
+        return {"flags": [f"not evaluated: {what}"]}
+    evaluator = make_evaluator()  # which takes labelled records only
+    evaluator.reset()
+    model = getattr(model, "module", model)
+    was_training = model.training
+    model.eval()
+    batches = inference_batches(
+        records[comm.get_rank() :: comm.get_world_size()],
+        mapper,
+        batch_size=batch_size,
+        size_divisibility=getattr(model, "target", model).backbone.size_divisibility,
+        num_workers=num_workers,
+        title="evaluation",
+    )
+    for batch in batches:
+        evaluator.process(batch, model(batch))
+    model.train(was_training)
+    return evaluator.evaluate()
