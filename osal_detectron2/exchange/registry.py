@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from ..core.errors import ConfigError, DataError, OutputError
+from ..core.ledger import Ledger
 from ..core.store import TEMPORARY_PREFIX
-from ..oracles.batch import Request
+from ..oracles.batch import Request, RequestedTile
 from . import coco, cvat, geojson, label_studio, voc, yolo
 from .files import copy_image, json_of, read_files, text, write_texts
 from .sheet import Sheet, batch_name
@@ -95,7 +96,7 @@ def write_for_tool(
         FORMATS[format].write(request, temporary / out.name)
         if copy_images:
             for key, tile in request.tiles.items():
-                copy_image(Path(tile.image), temporary / out.name / "images", key)
+                copy_image(_image_of(key, tile, run, request), temporary / out.name / "images", key)
         write_texts(temporary / out.name, {"README.txt": _readme(request, run, format, out)})
         if out.exists():
             out.rmdir()
@@ -107,6 +108,18 @@ def write_for_tool(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _image_of(key: str, tile: RequestedTile, run: str | Path, request: Request) -> Path:
+    """The tile's file, or the copy that was put beside the batch (OSAL.ORACLE.COPY_IMAGES). Raises DataError."""
+    copied = Ledger.open(run).round_dir(request.round) / "query" / "images" / key
+    for path in (Path(tile.image), copied):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"tile {key}: its image {tile.image or copied} is not on this computer; export with --no-images, put the tiles "
+        "into the folder images yourself"
+    )
 
 
 def _readme(request: Request, run: str | Path, format: str, out: Path) -> str:

@@ -69,6 +69,14 @@ def test_records_follow_the_contract(tmp_path):
     assert first["annotations"][1]["bbox"] == [2.0, 2.0, 5.5, 6.0]
     assert {entry["bbox_mode"] for entry in first["annotations"]} == {BoxMode.XYWH_ABS}
     assert (second["image_key"], second["group"], second["annotations"]) == ("b.png", "b.png", [])
+    assert "origin" not in first
+
+
+def test_a_record_says_where_its_tile_was_cut(tmp_path):
+    data, origin = sound(), {"parent": "slide.svs", "x": 4000, "y": 600, "downsample": 2}
+    data["images"][0]["origin"] = origin
+    records = load_open_set_coco(write(tmp_path, data), str(tmp_path), KNOWN)
+    assert [record.get("origin") for record in records].count(origin) == 1
 
 
 def test_category_ids_follow_the_order_of_the_known_classes(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import answering
 import pytest
@@ -47,6 +48,33 @@ def test_the_folder_has_all_that_the_tool_needs(run, format):
     with pytest.raises(OutputError, match="not empty"):
         exported(run, format)
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".osal-tmp")]
+
+
+def test_tiles_that_are_not_on_this_computer(run):
+    request = open_request(run)[2]
+    (run.parent / "data" / KEYS[3]).unlink()
+    with pytest.raises(DataError, match="plain.png is not on this computer; export with --no-images"):
+        exported(run, "cvat")
+    assert not (run.parent / "for cvat").exists()
+    copied = run / "rounds/init/query/images" / KEYS[3]
+    copied.parent.mkdir()
+    copied.write_bytes(b"copied before")
+    assert (exported(run, "cvat") / "images" / KEYS[3]).read_bytes() == b"copied before"
+    folder = write_for_tool(request, run, "yolo", run.parent / "bare", copy_images=False)
+    assert not (folder / "images").exists() and (folder / "labels/plain.txt").exists()
+
+
+def test_two_tiles_of_one_name_need_a_format_that_tells_them_apart(run):
+    request = open_request(run)[2]
+    request = replace(request, tiles={**request.tiles, "plain.jpg": request.tiles["plain.png"]})
+    for format in WITHOUT:
+        with pytest.raises(DataError, match="tile plain.jpg: another tile has its name but for the suffix"):
+            write_for_tool(request, run, format, run.parent / "two", copy_images=False)
+    request = replace(request, tiles={"../x.png": request.tiles["plain.png"]})
+    for format in set(FORMATS) - {"coco"}:
+        with pytest.raises(DataError, match="leads out of the folder"):
+            write_for_tool(request, run, format, run.parent / "two", copy_images=False)
+    assert not (run.parent / "two").exists()
 
 
 @pytest.mark.parametrize("format", FORMATS)
