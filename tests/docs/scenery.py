@@ -145,7 +145,7 @@ register_open_set_coco("my_train", {TEST!r}, "datasets/synthetic/rgb", ["tumor",
 # Page -> name under which it says to save its Python code.
 SAVED_AS = {"strategies": "my_train.py"}
 
-# Page -> files that it promises.
+# Page -> files that it promises, and what stands in them.
 RESULTS = {
     "benchmark": ["output/two_cores/results", "output/a/round_0.pth", "output/b/curves.png"],
     "benchmark_figures": ["output/grid/figures/fig2_map.pdf", "output/few/table.md", "output/fig5.png"],
@@ -162,7 +162,7 @@ RESULTS = {
         *(f"exported/{name}" for name in ("model.pth", "config.yaml", "model.ts", "metadata.json")),
     ],
     "evaluation": ["output/osal_nd_seed0/summary.json", "output/comparison/comparison.png"],
-    "strategies": ["output/mine/rounds/000/selection.json"],
+    "strategies": ["output/mine/rounds/000/selection.json with mean entropy"],
     "backbones": ["output/convnext/curves.png"],
     "plug_in_head": ["output/cascade/curves.png"],
     "README": [

@@ -70,11 +70,16 @@ def test_a_page_is_a_script(page, folder):
             code += f"\n# {where}\n{block.text}"
             (folder / "page.py").write_text(code)
             run(["python", "page.py"], folder, where)
-        elif block.kind == "yaml" and not block.text.startswith("config:"):
+        elif block.kind == "yaml" and block.text.startswith("config:"):
+            (folder / "configs/benchmarks/page.yaml").write_text(block.text)
+            run(["python", "tools/benchmark.py", "configs/benchmarks/page.yaml", "--list"], folder, where)
+        elif block.kind == "yaml":
             (folder / "configs/page.yaml").write_text(block.text)
             cfg = get_cfg()
             add_osal_config(cfg)
             cfg.merge_from_file(str(folder / "configs/page.yaml"))
     assert not given, f"{name}: not on the page any more: {[entry[0] for entry in given]}"
-    missing = [path for path in RESULTS.get(name, ()) if not (folder / path).exists()]
-    assert not missing, f"{page.name} promises {missing}"
+    for promise in RESULTS.get(name, ()):
+        path, _, text = promise.partition(" with ")
+        assert (folder / path).exists(), f"{page.name} promises {path}"
+        assert not text or text in (folder / path).read_text(), f"{page.name}: {path} lacks {text}"

@@ -1,12 +1,10 @@
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from miniature_run import KNOWN, make_run
 from PIL import Image
@@ -21,7 +19,6 @@ from osal_detectron2.evaluation.table import format_table, gain
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "report.py"
-ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 FILES = ("curve.csv", "curves.png", "summary.json")
 
 
@@ -176,9 +173,7 @@ def test_a_better_run_is_drawn_higher():
 
 
 def tool(*args):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, env=ENV
-    )
+    return programs.run([TOOL, *args])
 
 
 def test_tool_reports_one_run_and_compares_several(tmp_path):
