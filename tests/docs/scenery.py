@@ -7,6 +7,8 @@ Everything else runs as it is written. Keep this short: an entry here is somethi
 SUBSTITUTIONS = [
     (r"--num-gpus 8", "--num-gpus 2"),  # two processes on the CPU
     (r"--gpus 0", ""),
+    (r"INIT_TILES \d+", "INIT_TILES 3"),
+    (r"MIN_ITERS \d+", "MIN_ITERS 2"),
     (r"--jobs \d", "--jobs 1"),
     (r"--tiles 300", "--tiles 24 --size 96"),
     (r"rounds/002/gallery", "rounds/000/gallery"),  # of fewer rounds
@@ -35,6 +37,10 @@ NOT_RUN = [
         "two machines; tests/engine/test_launchers.py starts both on one",
     ),
     (r"^mkdir -p datasets/weights", "weights that are not ours to give; the miniature trains from none"),
+    (
+        r"benchmarks/(screening|judge).py|localiser_data",
+        "hours of a comparison on all of CoNSeP; tests/benchmark/test_screening.py runs its steps",
+    ),
     (r"uncertainty_quality.py RUN \.\.\.", "RUN stands for a run"),
 ]
 

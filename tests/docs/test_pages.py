@@ -72,7 +72,18 @@ def test_a_page_is_a_script(page, folder):
             run(["python", "page.py"], folder, where)
         elif block.kind == "yaml" and block.text.startswith("config:"):
             (folder / "configs/benchmarks/page.yaml").write_text(block.text)
-            run(["python", "tools/benchmark.py", "configs/benchmarks/page.yaml", "--list"], folder, where)
+            run(
+                [
+                    "python",
+                    "tools/benchmark.py",
+                    "configs/benchmarks/page.yaml",
+                    "--output",
+                    "output/page",
+                    "--list",
+                ],
+                folder,
+                where,
+            )
         elif block.kind == "yaml":
             (folder / "configs/page.yaml").write_text(block.text)
             cfg = get_cfg()
