@@ -15,7 +15,8 @@ from detectron2.config import get_cfg
 from osal_detectron2 import add_osal_config
 from osal_detectron2.core.errors import ConfigError, LedgerError
 from osal_detectron2.core.ledger import Ledger
-from osal_detectron2.engine.from_config import build_strategy, default_config, matching_config, open_ledger
+from osal_detectron2.engine.from_config import build_strategy, default_config, matching_config
+from osal_detectron2.engine.run_record import find_ledger
 from osal_detectron2.renamed import RENAMED, adopt_old_keys
 from osal_detectron2.strategies import available, get_strategy
 
@@ -69,7 +70,7 @@ def test_an_old_and_a_new_key_with_different_values_are_refused():
 
 
 def test_a_run_of_the_time_of_the_old_keys_goes_on(tmp_path):
-    config = matching_config(default_config())
+    config = {**matching_config(default_config()), "plan": [1]}
     old_names = {new: old for old, new in RENAMED.items()}
     facts = {
         "strategy": "osal_nd",
@@ -79,12 +80,13 @@ def test_a_run_of_the_time_of_the_old_keys_goes_on(tmp_path):
         "plan": [1],
         "versions": {},
     }
-    written = {**{old_names.get(key, key): value for key, value in config.items()}, "plan": [1]}
+    written = {old_names.get(key, key): value for key, value in config.items()}
     Ledger.create(tmp_path, config=written, dataset_sha256="x", **facts)
-    assert open_ledger(tmp_path, config, resume=True, node="PCSS", dataset_sha256="x", **facts)
+    wanted = {"node": "PCSS", "resume": True, "read_only": False}
+    assert find_ledger(tmp_path, facts={"config": config, "dataset_sha256": "x"}, **wanted)
     changed = {**config, "OSAL.AUXILIARY.SCORE_THRESH": 0.9}
     with pytest.raises(LedgerError, match="OSAL.AUXILIARY.SCORE_THRESH: 0.3 -> 0.9"):
-        open_ledger(tmp_path, changed, resume=True, node="PCSS", dataset_sha256="x", **facts)
+        find_ledger(tmp_path, facts={"config": changed, "dataset_sha256": "x"}, **wanted)
 
 
 def flat(node, prefix=""):
