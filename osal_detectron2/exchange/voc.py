@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from ..core.errors import DataError
@@ -27,10 +27,16 @@ README = """\
 
 
 def write(request: Request, folder: Path) -> None:
-    """Write Annotations/<key without suffix>.xml, classes.txt and images.txt."""
+    """Write Annotations/<key without suffix>.xml, the lists of classes and images.txt."""
     texts = {
         "classes.txt": "".join(f"{name}\n" for name in request.offered),
         "images.txt": "".join(f"images/{key}\n" for key in request.tiles),
+        # What CVAT and datumaro ask for: the classes, and which files there are.
+        "labelmap.txt": "# label:color_rgb:parts:actions\n"
+        + "".join(f"{name}:::\n" for name in request.offered),
+        "ImageSets/Main/default.txt": "".join(
+            f"{PurePosixPath(key).with_suffix('')}\n" for key in request.tiles
+        ),
     }
     for key, tile in request.tiles.items():
         root = ElementTree.Element("annotation")

@@ -16,7 +16,7 @@ from .files import library, number, place_of, text, write_texts
 from .sheet import Page, Sheet, around, batch_name
 
 README = """\
-1. Open the folder in your tool: images/, labels/ and classes.txt (or data.yaml). images.txt has the best order.
+1. Open the folder in your tool: images/, labels/ and classes.txt (or data.yaml). train.txt has the best order.
 2. Correct the boxes of each tile and save.
 3. Write the file_name of each tile that you have finished without a box into opened.txt, one a line.
 4. YOUR_FILE is the folder, or the ZIP archive that your tool exports, with classes.txt, obj.names or data.yaml in it.
@@ -32,13 +32,13 @@ _NO_LABELS = re.compile(
 
 
 def write(request: Request, folder: Path) -> None:
-    """Write labels/<key without suffix>.txt, classes.txt, data.yaml and images.txt."""
+    """Write labels/<key without suffix>.txt, classes.txt, data.yaml and train.txt."""
     numbers = {name: index for index, name in enumerate(request.offered)}
     names = "".join(f"  {index}: {json.dumps(name)}\n" for name, index in numbers.items())  # JSON is YAML
     texts = {
         "classes.txt": "".join(f"{name}\n" for name in numbers),
-        "data.yaml": f"# {batch_name(request)}\npath: .\ntrain: images\nval: images\nnames:\n{names}",
-        "images.txt": "".join(f"images/{key}\n" for key in request.tiles),
+        "data.yaml": f"# {batch_name(request)}\npath: .\ntrain: train.txt\nval: train.txt\nnames:\n{names}",
+        "train.txt": "".join(f"./images/{key}\n" for key in request.tiles),
     }
     for key, tile in request.tiles.items():
         path = f"labels/{place_of(key, 'or use COCO').with_suffix('.txt')}"
@@ -61,14 +61,12 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
     for key in request.tiles:
         keys.setdefault(str(PurePosixPath(key).with_suffix("")), []).append(key)
     for file, content in files.items():
-        if file.endswith(".yaml"):
+        if file.lower().endswith((".yaml", ".yml")):
             sheet.made_for(content[:200].decode("latin-1").partition("\n")[0].lstrip("# "))
-        if (
-            not file.lower().endswith(".txt")
-            or _NO_LABELS.fullmatch(PurePosixPath(file).name)
-            and "/" not in file
-        ):
-            continue
+    texts = [file for file in files if file.lower().endswith(".txt")]
+    below = [file for file in texts if _below_labels(file) is not None]
+    for file in below or [file for file in texts if not _NO_LABELS.fullmatch(file)]:
+        content = files[file]
         stems = _stems(file)
         found = next((keys[stem] for stem in stems if stem in keys), [])
         if len(found) > 1:
@@ -81,13 +79,18 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
     return [sheet]
 
 
-def _stems(file: str) -> list[str]:
-    """What of a label file's path may be a key without suffix: below labels or obj_train_data, without the split."""
+def _below_labels(file: str) -> list[str] | None:
+    """The parts of a label file's path below labels or obj_train_data, without suffix; None if it lies elsewhere."""
     parts = list(PurePosixPath(file).with_suffix("").parts)
     for index, part in enumerate(parts[:-1]):
         if part == "labels" or re.fullmatch(r"obj_\w+_data", part):
-            parts = parts[index + 1 :]
-            break
+            return parts[index + 1 :]
+    return None
+
+
+def _stems(file: str) -> list[str]:
+    """What of a label file's path may be a key without suffix: with and without the split."""
+    parts = _below_labels(file) or list(PurePosixPath(file).with_suffix("").parts)
     stems = ["/".join(parts)]
     if len(parts) > 1 and parts[0].lower() in _SPLITS:
         stems.append("/".join(parts[1:]))

@@ -249,6 +249,25 @@ def test_outlines_of_qupath_become_boxes_and_a_moved_frame_is_noticed(make):
         import_batch(run, path)
 
 
+@pytest.mark.parametrize("labels", ["obj_train_data", "obj_Validation_data", "labels/train", "labels"])
+def test_the_layouts_of_yolo(run, tmp_path, labels):
+    """Those of CVAT, datumaro and Ultralytics, with their lists of images beside the labels."""
+    folder = tmp_path / "theirs"
+    label = folder / labels / "slide 2/tile.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("1 .5 .5 .2 .2 .9\n2 .1 .1 .3 .1 .3 .4\n")
+    (folder / "Validation.txt").write_text(f"data/{labels}/slide 2/tile.png\n")
+    if labels.startswith("obj"):
+        (folder / "obj.names").write_text("tumor\nlymphocyte\ndebris\n")
+    else:
+        (folder / "data.yaml").write_text(
+            "names: {0: tumor, 1: lymphocyte, 2: debris}\ntrain: Validation.txt\n"
+        )
+    import_batch(run, folder)
+    boxes = [("lymphocyte", (38.8, 21.2, 19.4, 10.6)), ("debris", (9.7, 5.3, 19.4, 15.9))]
+    near(answers(run)[KEYS[1]], boxes)
+
+
 def test_a_tile_is_never_guessed_from_its_stem(run):
     """ "tile.txt" may be of two slides; "3f9a-plain" only looks like plain.png."""
     folder = answering.yolo(exported(run, "yolo"))
