@@ -90,8 +90,9 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
     """One sheet. A file's tiles are those of its frames; without frames, that of its name, or all of the slide's."""
     shapely = library("shapely", "GeoJSON files")
     sheet = Sheet()
-    for name, content in files.items():
-        label = where if len(files) == 1 else f"{where}: {name}"
+    found = {n: c for n, c in files.items() if n.lower().endswith((".geojson", ".json"))} or files
+    for name, content in found.items():
+        label = where if len(found) == 1 else f"{where}: {name}"
         image = name.removesuffix(".json").removesuffix(".geojson")
         objects, frames = _objects(json_of(content, label), name, shapely, sheet)
         if frames or objects is not None:

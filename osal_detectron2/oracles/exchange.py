@@ -168,7 +168,8 @@ def import_batch(
             + (f"\n  - and {more} more" if more else "")
         )
     if not answers:
-        whole.notes.append('no tile is reviewed in this file: set "review" in the entries under "images"')
+        how = ': set "review" in the entries under "images"' if sheets[0].coco is not None else ""
+        whole.notes.append(f"no tile is reviewed in this file{how}")
     before = Answers.read(query, request.batch)
     if treat_missing_as != PENDING:
         state = REVIEWED_EMPTY if treat_missing_as == "empty" else REJECTED
