@@ -97,19 +97,19 @@ def strategy(share: float | None) -> Setting:
     if share is None:
         name, why = (
             "osal_nd_plus",
-            "How many nuclei are unknown is not known yet; it was never behind random.",
+            "How many nuclei are unknown is not known yet; by the tile it was never behind random.",
         )
     elif share >= MANY_UNKNOWN:
         name = "osal_nd_plus"
-        why = (
-            f"{100 * share:.0f} % of the boxes are unknown: where half were, it was 2 points ahead of random."
-        )
+        why = f"{100 * share:.0f} % of the boxes are unknown: where half were, it was 2 points ahead of random by the tile."
     elif share >= FEW_UNKNOWN:
         name = "osal_nd_plus"
-        why = f"{100 * share:.0f} % of the boxes are unknown: at 15 % it was 1 point ahead of random."
+        why = f"{100 * share:.0f} % of the boxes are unknown: at 15 % it was 1 point ahead of random by the tile."
     else:
         name = "random"
         why = f"{100 * share:.0f} % of the boxes are unknown: at 2 % no rule was ahead of random, which costs nothing."
+    if name != "random":
+        why += " At equal minutes of annotation it was behind: take random if minutes are what you pay."
     why += " osal_nd is the rule of the paper; in our measurements it was behind random. All: docs/strategies.md."
     return Setting("OSAL.STRATEGY", name, why)
 
