@@ -101,7 +101,7 @@ def strategy(share: float | None) -> Setting:
         )
     elif share >= MANY_UNKNOWN:
         name = "osal_nd_plus"
-        why = f"{100 * share:.0f} % of the boxes are unknown: with half of them, it was 2 points ahead of random by tile."
+        why = f"{100 * share:.0f} % of the boxes are unknown: at a half it was 2 points ahead of random by tile."
     elif share >= FEW_UNKNOWN:
         name = "osal_nd_plus"
         why = f"{100 * share:.0f} % of the boxes are unknown: at 15 % it was 1 point ahead of random by tile."
