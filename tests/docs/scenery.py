@@ -49,6 +49,7 @@ MINE = """cat > my.yaml <<'END'
 _BASE_: "configs/quickstart.yaml"
 END
 """
+REGIONS = "mkdir slides/regions && cp slides/*.png slides/regions\n"
 ANSWER = "python tests/docs/answer_batch.py {run} {truth} labelled.json\n"
 SYNTHETIC = "datasets/synthetic/annotations/random_fold1_train.json"
 GIVEN = {
@@ -88,6 +89,7 @@ GIVEN = {
         ("job_1.zip", "python -m zipfile -c job_1.zip batches/cvat/annotations.xml\n"),
     ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
+    "lazy_config": [("predict.py output/lazy", REGIONS)],
     "data_coco": [("train_al.py --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
     "predict": [
         (
@@ -95,15 +97,13 @@ GIVEN = {
             # Of Detectron2's own backbones, since the page reads the exported detector without this package.
             "python tools/train_al.py --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart "
             "MODEL.BACKBONE.NAME build_resnet_fpn_backbone MODEL.RESNETS.WIDTH_PER_GROUP 4 "
-            "MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 16\n"
-            "mkdir slides/regions && cp slides/*.png slides/regions\n",
+            "MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 16\n" + REGIONS,
         ),
         (
             "--json tiles/test.json",
             "python tools/tile_coco.py --json slides/test.json --image-root slides --out tiles --tile 120\n",
         ),
     ],
-    "lazy_config": [("--images slides/regions", "mkdir slides/regions && cp slides/*.png slides/regions\n")],
     "benchmark": [
         (
             "consep.yaml --output output/bench --jobs",

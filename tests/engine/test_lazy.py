@@ -64,7 +64,7 @@ osal.DATA.CACHE_IMAGES = True
 osal.BUDGET = dict(INIT_TILES=4, QUERY_TILES=4, NUM_QUERIES=2)
 osal.SCHEDULE = dict(EPOCHS=0.0, MIN_ITERS=4)
 osal.SCORING = dict(BATCH_SIZE=4)
-osal.EVAL = dict(GALLERY_TILES=2, CURVES=False)
+osal.EVAL = dict(GALLERY_TILES=2)
 """
 
 
