@@ -145,7 +145,7 @@ def draw(path: Path, entries: Sequence[Mapping], arms: Sequence[str], *, cost: s
     axes[0][0].set_ylabel("mAP50 of the known classes")
     axes[0][-1].legend(fontsize=7)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=80)
     plt.close(figure)
 
 
