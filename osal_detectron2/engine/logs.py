@@ -37,7 +37,8 @@ class ScreenWriter(EventWriter):
     def write(self) -> None:
         storage, schedule = get_event_storage(), self.trainer.schedule
         done = storage.iter + 1
-        if storage.iter >= self.trainer.max_iter:  # Detectron2's call after the training
+        # Detectron2 calls once more after the training, and where a run stopped before its first step.
+        if storage.iter >= self.trainer.max_iter or "lr" not in storage.histories():
             return
         left = self.seconds_left(done)
         if left is not None:
@@ -46,7 +47,6 @@ class ScreenWriter(EventWriter):
             return
         self._last = time.monotonic()
         number, start, length = schedule.locate(storage.iter)
-        rate = storage.history("lr").latest() if "lr" in storage.histories() else float("nan")
         self.logger.info(
             "round %d of %d, %d/%d: %s, lr %.3g, ETA %s",
             number,
@@ -54,7 +54,7 @@ class ScreenWriter(EventWriter):
             done - start,
             length,
             _losses(storage),
-            rate,
+            storage.history("lr").latest(),
             "unknown yet" if left is None else clock(left),
         )
 
