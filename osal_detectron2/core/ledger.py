@@ -11,9 +11,9 @@ Layout of the run folder (OUTPUT_DIR):
         commit.json                   written last: the round counts from here on, and never changes again
     rounds/002+/                      the second commit of a last round whose run was extended (extension.py)
 
-The record holds no times (timing.json does, outside of the chain): the same run gives the same bytes.
-Whatever a killed process left of a round without commit.json is used again or written again. All reading
-checks the chain; `core.verify` lists every fault instead of stopping at the first.
+The record holds no times (timing.json does, outside of the chain): the same run gives the same bytes. Whatever a killed
+process left of a round without commit.json is used or written again. All reading checks the chain; `core.verify` lists
+every fault instead of stopping at the first.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ class Ledger:
         versions: Mapping,
         front: str | None = None,
     ) -> Ledger:
-        """Begin a run: write run.json. `pool`: all image keys; `plan`: labelled tiles a round; `front`: what
-        starts it (run_config.py).
+        """Begin a run: write run.json. pool: all image keys; plan: labelled tiles a round; front: see run_config.py.
 
         Raises LedgerError if there is a run already or the pool and the plan do not fit; OutputError.
         """
