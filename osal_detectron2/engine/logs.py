@@ -29,7 +29,7 @@ class ScreenWriter(EventWriter):
     in log.txt. Main process only.
     """
 
-    def __init__(self, trainer, *, every: float = 10.0) -> None:
+    def __init__(self, trainer, *, every: float = 20.0) -> None:
         self.trainer, self.every = trainer, every
         self.logger = logging.getLogger(__name__)
         self._last = float("-inf")

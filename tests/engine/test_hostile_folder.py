@@ -5,6 +5,7 @@ import pickle
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -114,6 +115,35 @@ def test_a_config_in_a_folder_reads_no_file_elsewhere(reference, tmp_path):
     (folder / "run.yaml").write_text(yaml.safe_dump({"_BASE_": "../secret.yaml", **content}))
     with pytest.raises(OSALError, match="_BASE_"):
         load_detector(folder)
+
+
+def test_the_record_of_a_run_runs_nothing_either(reference, tmp_path, capsys, monkeypatch):
+    """status, verify, why and report, of a folder in which every file that they read has something in store."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import al
+    import report
+
+    folder, mark = tmp_path / "run", tmp_path / "executed"
+    shutil.copytree(reference, folder)
+    for name in ("run.yaml", "config.yaml"):
+        (folder / name).write_text(PAYLOADS["apply"].replace("MARK", str(mark)))
+    for scores in folder.glob("rounds/*/scores.npz"):
+        np.savez(scores, keys=np.array(["a"]), score=np.array([Payload(mark)], dtype=object))
+    (folder / "last_checkpoint").write_text("../../elsewhere.pth")
+    tile = json.loads((folder / "run.json").read_text())["pool"][0]
+    before = {path for path in tmp_path.rglob("*") if folder not in path.parents}
+    codes = [
+        al.main(["status", str(folder)]),
+        al.main(["verify", str(folder)]),
+        al.main(["why", str(folder), tile]),
+    ]
+    codes.append(report.main([str(folder)]))
+    said = capsys.readouterr()
+    assert codes[1:3] == [1, 1] and "scores.npz" in said.out and "is not a score file" in said.err, said
+    assert "Traceback" not in said.out + said.err
+    assert {
+        path for path in tmp_path.rglob("*") if folder not in path.parents
+    } == before and not mark.exists()
 
 
 class Payload:
