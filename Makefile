@@ -41,9 +41,10 @@ test-slow: setup ## the tests that take minutes
 matrix: setup ## smoke tests with other versions, see docs/versions.md (ARGS="--combination numpy=1.26.4")
 	@$(VENV_PYTHON) tools/version_matrix.py $(ARGS)
 
-lint: setup ## ruff's rules and format
+lint: setup ## ruff's rules and format, mypy's types
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy
 
 format: setup ## mend what ruff can mend
 	@$(VENV_PYTHON) -m ruff check --fix .

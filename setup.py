@@ -50,6 +50,16 @@ setup(
     extras_require={
         "timm": ["timm>=1.0.22"],  # the backbones of docs/backbones.md
         "formats": ["shapely>=2.0", "defusedxml>=0.7"],  # the files of docs/annotation_tools.md
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "timm", "shapely", "defusedxml"],
+        "dev": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "timm",
+            "shapely",
+            "defusedxml",
+        ],
     },
 )

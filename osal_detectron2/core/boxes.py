@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -15,7 +16,7 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
-def pairwise_iou_xywh(first, second) -> np.ndarray:
+def pairwise_iou_xywh(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """`pairwise_iou` of boxes (x, y, w, h); either may be empty."""
     corners = []
     for boxes in (first, second):

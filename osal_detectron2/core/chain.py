@@ -40,7 +40,7 @@ def before(run: Path, round: str | int) -> Path:
 
 
 def _previous(run: Path, round: str | int) -> Path:
-    if round == INIT:
+    if isinstance(round, str):  # INIT
         return run / "run.json"
     return folder_of(run, INIT if round == 0 else round - 1) / "commit.json"
 

@@ -32,7 +32,7 @@ class TileLabels:
     classes: Sequence[str] = field(default=())
     annotator: str = "simulated"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.state not in STATES:
             raise DataError(f"state {self.state!r} is none of {', '.join(STATES)}")
         boxes = tuple(_box(box, index) for index, box in enumerate(self.boxes))
@@ -73,7 +73,7 @@ class LabelFile:
     classes: Sequence[str]
     tiles: Mapping[str, TileLabels]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         allowed = set(self.classes)
         for key, tile in self.tiles.items():
             if strange := sorted(set(tile.classes) - allowed):

@@ -10,9 +10,12 @@ import socket
 import time
 import weakref
 from pathlib import Path
+from types import ModuleType
+from typing import IO
 
 from .errors import LedgerError, OutputError
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows
@@ -39,8 +42,8 @@ class RunLock:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.path = self.folder / ".lock"
-        self._file = None
-        self._pid = None
+        self._file: IO[bytes] | None = None
+        self._pid: int | None = None
         self._made: list[Path] = []  # what acquire() made, for withdraw()
 
     def acquire(self) -> RunLock:
@@ -123,11 +126,11 @@ class RunLock:
     def __enter__(self) -> RunLock:
         return self.acquire()
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.release()
 
 
-def _is_file_of(path: Path, file) -> bool:
+def _is_file_of(path: Path, file: IO[bytes]) -> bool:
     """Whether the open `file` still stands at `path`."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))

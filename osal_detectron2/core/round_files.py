@@ -45,7 +45,7 @@ def read_timing(folder: Path) -> dict:
     return read_json(path) if path.is_file() else {}
 
 
-def record_timing(folder: Path, **facts) -> None:
+def record_timing(folder: Path, **facts: object) -> None:
     """Set entries of timing.json."""
     write_json(folder / "timing.json", {**read_timing(folder), **facts})
 
@@ -111,8 +111,8 @@ def write_selection(
 ) -> None:
     """Write selection.json: the round is bound to these tiles from here on."""
     content = {"schema": SELECTION_SCHEMA, "round": round, "strategy": strategy, "budget": budget}
-    content |= {"candidates": candidates, "selected": list(selected), "reasons": dict(reasons)}
-    write_json(folder / "selection.json", content)
+    tiles = {"candidates": candidates, "selected": list(selected), "reasons": dict(reasons)}
+    write_json(folder / "selection.json", content | tiles)
 
 
 def read_detections(folder: Path) -> dict[str, dict]:

@@ -18,12 +18,14 @@ def round_name(round: str | int) -> str:
 
 def next_round(last: str | int | None) -> str | int:
     """The round after `last`: None -> "init" -> 0 -> 1 ..."""
-    return INIT if last is None else 0 if last == INIT else last + 1
+    if last is None:
+        return INIT
+    return 0 if isinstance(last, str) else last + 1
 
 
 def budget_of(plan: Sequence[int], round: str | int) -> int:
     """Tiles that `round` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
-    if round == INIT:
+    if isinstance(round, str):
         return plan[0]
     return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
 
@@ -31,4 +33,8 @@ def budget_of(plan: Sequence[int], round: str | int) -> int:
 def first_duplicate(keys: Sequence[str]) -> str | None:
     """The first of `keys` that stands there twice."""
     seen: set[str] = set()
-    return next((key for key in keys if key in seen or seen.add(key)), None)
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None

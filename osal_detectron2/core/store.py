@@ -12,6 +12,7 @@ import secrets
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .errors import DataError, OutputError
 # Kept in front: matplotlib and others go by the suffix.
 TEMPORARY_PREFIX = ".osal-tmp-"
 
-_REMEDIES = {
+_REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "free space on that disk, then run again",
     errno.EDQUOT: "your quota on that disk is used up: free space, then run again",
     errno.EFBIG: "the file would exceed the size limit that is set for this process (ulimit -f): raise it",
@@ -106,7 +107,7 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_json(path: str | Path) -> object:
+def read_json(path: str | Path) -> Any:
     """The content of a JSON file (UTF-8, byte order mark allowed). Raises DataError naming the file."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -123,7 +124,7 @@ def read_json(path: str | Path) -> object:
     return parse_json(text, path)
 
 
-def parse_json(text: str, source: str | Path) -> object:
+def parse_json(text: str, source: str | Path) -> Any:
     """The content of JSON; `source` is the file named in a DataError."""
     try:
         return json.loads(text)

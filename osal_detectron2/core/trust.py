@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 TRUST = "OSAL_TRUST"  # their names, with commas between; an environment variable, so that started processes have it
 
@@ -17,8 +18,8 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     """The option --trust PACKAGE, which adds to $OSAL_TRUST."""
 
     class Trust(argparse.Action):
-        def __call__(self, parser, namespace, value, option_string=None):
-            os.environ[TRUST] = ",".join((*trusted_packages(), value))
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+            os.environ[TRUST] = ",".join((*trusted_packages(), values))
 
     parser.add_argument(
         "--trust",

@@ -41,7 +41,9 @@ def verify(folder: str | Path) -> list[str]:
             f"{folder / 'rounds' / strange[0]}: is not a round of this run, but has a commit.json"
         )
 
-    previous_file, owner, round = folder / "run.json", {}, None
+    previous_file: Path | None = folder / "run.json"
+    owner: dict[str, str | int] = {}
+    round: str | int | None = None
     while last is not None and round != last:
         round = next_round(round)
         first, second = folder / "rounds" / round_name(round), second_folder(folder, round)
@@ -83,7 +85,12 @@ def _hashes(folder: Path) -> str | None:
 
 
 def _verify_round(
-    path: Path, round: str | int, previous_file: Path | None, owner: dict, pool: set[str], budget: int
+    path: Path,
+    round: str | int,
+    previous_file: Path | None,
+    owner: dict[str, str | int],
+    pool: set[str],
+    budget: int,
 ) -> list[str]:
     """The faults of one committed round; `owner` (tile -> round) is extended by its tiles."""
     commit, folder, findings = read_json(path), path.parent, []
