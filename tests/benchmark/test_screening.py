@@ -10,6 +10,7 @@ import pytest
 
 from osal_detectron2.benchmark.screening.cell import CellName, run_cell
 from osal_detectron2.benchmark.screening.detector import Recipe, State, train, training_set
+from osal_detectron2.benchmark.screening.information import _weights, information_per_second
 from osal_detectron2.benchmark.screening.paired import compare, difference, seconds_to_reach
 from osal_detectron2.benchmark.screening.pool import (
     KNOWN,
@@ -51,11 +52,10 @@ def made_up_image(seed: int, *, side: int = 500) -> dict:
         "gt_imagenet": x[nucleus].astype(np.float16),
         "gt_localiser": x[nucleus, :2].astype(np.float16),
     }
+    image["size"] = np.array([side, side])
     for size in (250, 125):
-        starts = [(a, b) for b in range(0, side, size) for a in range(0, side, size)]
-        low = np.array(starts, dtype=np.float32)
-        image[f"regions_{size}"] = np.concatenate([low, low + size], axis=1)
-        image[f"region_feature_{size}"] = rng.normal(size=(len(low), 4)).astype(np.float32)
+        regions = (side // size) ** 2
+        image[f"region_feature_{size}"] = rng.normal(size=(regions, 4)).astype(np.float32)
     return image
 
 
@@ -175,6 +175,36 @@ def test_every_arm_asks_for_unlabelled_regions_and_stops_at_the_price(scenes, ar
         assert abs(point["seconds"] - point["price"]) <= dearest / 2
     assert cell["points"][0] == run_cell(replace(name, arm="random"), pool, test, recipe=RECIPE)["points"][0]
     assert cell["points"] == run_cell(name, pool, test, recipe=RECIPE)["points"]
+
+
+def test_information_asks_first_for_what_lowers_the_variance_on_the_pool_most(scenes):
+    pool, _ = scenes
+    w = train(pool, [0, 1, 2], policy="drop", recipe=RECIPE)
+    state = State(pool, (0, 1, 2), 1, 1, COSTS["opening"], 1e6, 0.0, w, RECIPE)
+    x = np.concatenate([pool.x, np.ones((len(pool.x), 1))], axis=1)
+    x *= np.sqrt(_weights(state.posterior))[:, None]
+    of_region = np.array([x[rows].T @ x[rows] for rows in pool.proposals_of])
+    target, penalty = of_region.sum(axis=0), 1e-2 * pool.counts[:3, :-1].sum() / 0.25
+    hessian = penalty * np.eye(7) + of_region[:3].sum(axis=0)
+    asked = []
+    for _ in range(3):
+        variance = [np.trace(np.linalg.inv(hessian + f) @ target) for f in of_region]
+        fall = np.trace(np.linalg.inv(hessian) @ target) - np.array(variance)
+        fall[[0, 1, 2, *asked]] = -1
+        asked.append(int((fall / state.expected_seconds).argmax()))
+        hessian += of_region[asked[-1]]
+    order = information_per_second(state)
+    assert [next(order) for _ in range(3)] == asked
+
+
+def test_corrections_are_scaled_to_those_of_the_labelled_regions(scenes):
+    pool, _ = scenes
+    w = train(pool, [0, 1, 2, 3], policy="drop", recipe=RECIPE)
+    state = State(pool, (0, 1, 2, 3), 1, 1, COSTS["drafts"], 1e6, 0.0, w, RECIPE)
+    truth = np.array([sum(state.drafts(region)[1:]) for region in range(len(pool.keys))])
+    assert state.expected_corrections[:4].sum() == pytest.approx(truth[:4].sum(), rel=0.2)
+    right, wrong, missed = state.drafts(0)
+    assert state.seconds(0) == 15 + right + 4 * wrong + 3 * missed
 
 
 def test_expected_counts_follow_the_truth_and_prices_follow_them(scenes):

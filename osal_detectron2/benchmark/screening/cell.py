@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .detector import Recipe, State, posteriors, train
+from .order import shuffled
 from .pool import Scene
 from .precision import evaluate
 from .price import COSTS, CostModel, fill, prices
-from .rules import ARMS, shuffled
+from .rules import ARMS
 
 SCHEMA = "osal-screening/1"
 TILES_PER_IMAGE = 16  # prices are fractions of what all 250 px tiles of the pool cost, whatever the regions

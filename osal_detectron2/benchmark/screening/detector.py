@@ -128,29 +128,46 @@ class State:
         return self._summed(self.scene.score[:, None], np.array([everything]))[:, 0]
 
     @cached_property
+    def expected_drafts(self) -> np.ndarray:
+        """(R, 3): drafts expected to be right, drafts expected to be wrong, nuclei expected to have none."""
+        score = self.posterior[:, :-1].max(axis=1)
+        drafted = score >= DRAFT_SCORE
+        right, wrong = self._sums(np.stack([score * drafted, (1 - score) * drafted], axis=1)).T
+        return np.stack([right, wrong, (self.expected_nuclei - right).clip(min=0)], axis=1)
+
+    @cached_property
+    def expected_corrections(self) -> np.ndarray:
+        """(R,) drafts expected to be wrong and nuclei expected to have none, scaled to what the labelled ones had."""
+        expected = self.expected_drafts[:, 1:].sum(axis=1)
+        labelled = list(self.labelled)
+        truth = sum(sum(self.drafts(region)[1:]) for region in labelled)
+        return expected * (1 + truth) / (1 + expected[labelled].sum())
+
+    @cached_property
     def expected_seconds(self) -> np.ndarray:
         """(R,) price expected of each region."""
         if not self.cost.drafts:
             return np.array([self.cost.seconds(n) for n in self.expected_nuclei])
-        score = self.posterior[:, :-1].max(axis=1)
-        drafted = score >= DRAFT_SCORE
-        right, wrong = self._sums(np.stack([score * drafted, (1 - score) * drafted], axis=1)).T
-        missed = (self.expected_nuclei - right).clip(min=0)
         return np.array(
-            [self.cost.seconds(0, right=r, wrong=f, missed=m) for r, f, m in zip(right, wrong, missed)]
+            [self.cost.seconds(0, right=r, wrong=w, missed=m) for r, w, m in self.expected_drafts]
         )
 
     def seconds(self, region: int) -> float:
         """True price of one region, with this detector's drafts if there are drafts."""
         if not self.cost.drafts:
             return self.cost.seconds(int(self.scene.counts[region].sum()))
+        right, wrong, missed = self.drafts(region)
+        return self.cost.seconds(0, right=right, wrong=wrong, missed=missed)
+
+    def drafts(self, region: int) -> tuple[int, int, int]:
+        """Drafts of one region that are right, drafts that are wrong, and nuclei without one."""
         rows = self.scene.proposals_of[region]
         p, label = self.posterior[rows, :-1], self.scene.label[rows]
         drafted = p.max(axis=1) >= DRAFT_SCORE
         right = int((drafted & (p.argmax(axis=1) == label)).sum())
         on_nucleus = int((drafted & (label <= self.scene.num_known)).sum())
         missed = max(int(self.scene.counts[region].sum()) - on_nucleus, 0)
-        return self.cost.seconds(0, right=right, wrong=int(drafted.sum()) - right, missed=missed)
+        return right, int(drafted.sum()) - right, missed
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         table = np.zeros((len(self.scene.keys), values.shape[1]))

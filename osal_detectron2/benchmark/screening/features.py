@@ -14,6 +14,7 @@ from torchvision.ops import nms, roi_align
 
 from ...core.store import atomic_path
 from ...data.windows import tile_starts
+from .pool import region_grid
 
 UPSAMPLING = 2  # nuclei are some 18 px wide, ImageNet's objects more
 WINDOW, MARGIN = (
@@ -21,7 +22,7 @@ WINDOW, MARGIN = (
     25,
 )  # the localiser was trained on tiles of this side; what lies near a cut edge is left out
 SCORE_THRESH, NMS_THRESH = 0.02, 0.5
-REGION_SIDES = (250, 125)
+REGION_SIDES = (250, 125)  # of which there is a feature of the region as well, for coreset
 # (index of the MobileNetV2 block, stride, side of the box relative to the nucleus, bins a side)
 _PARTS = (
     (3, 4, 1.0, 3),
@@ -156,14 +157,7 @@ def cache_image(
         "size": np.array(image.shape[1::-1]),
     }
     for side in REGION_SIDES:
-        arrays[f"regions_{side}"] = regions = region_grid(*image.shape[1::-1], side)
+        regions = region_grid(*image.shape[1::-1], side)
         arrays[f"region_feature_{side}"] = region_features(maps, regions)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
-
-
-def region_grid(width: int, height: int, side: int) -> np.ndarray:
-    """(R, 4) xyxy of the square regions of a grid without overlap; what is left at the right and below is no region."""
-    starts = [(x, y) for y in range(0, height - side + 1, side) for x in range(0, width - side + 1, side)]
-    corner = np.array(starts, dtype=np.float32).reshape(-1, 2)
-    return np.concatenate([corner, corner + side], axis=1)

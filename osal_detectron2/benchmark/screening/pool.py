@@ -73,7 +73,8 @@ class Scene:
     x (n, D), boxes (n, 4), score, tightness (n,): of the localiser. nucleus_x (m, D), nucleus_class (m,): the known
     classes 0 .. K-1 and K, unknown. label (n,): the class of the nucleus that a proposal overlaps most, K + 1 for
     background. region, nucleus_region: the region that has the centre, -1 for none. pairs: see `precision.overlaps`.
-    region_image (R,): the index of its image; keys (R,): names; region_feature (R, 320).
+    region_image (R,): the index of its image; keys (R,): names; region_feature (R, 320), or
+    (R, 0) where none is cached for this side.
     """
 
     x: np.ndarray
@@ -129,7 +130,7 @@ def build_scene(
         order = np.argsort(iou, kind="stable")  # the largest is written last
         label[box[order]] = classes[nucleus[order]]
         pairs.append((box + box_at, nucleus + nucleus_at, iou))
-        grid = image[f"regions_{side}"] if side else np.zeros((0, 4), np.float32)
+        grid = region_grid(*image["size"], side) if side else np.zeros((0, 4), np.float32)
         keys += [f"{name}_x{int(x):06d}_y{int(y):06d}_s{side}" for x, y, *_ in grid]
         rows = {
             "x": space(image),
@@ -142,7 +143,7 @@ def build_scene(
             "nucleus_class": classes,
             "nucleus_region": _region_of(image["gt_boxes"], grid, region_at),
             "region_image": np.full(len(grid), index),
-            "region_feature": image[f"region_feature_{side}"] if side else np.zeros((0, 1), np.float32),
+            "region_feature": image.get(f"region_feature_{side}", np.zeros((len(grid), 0), np.float32)),
         }
         for field, values in rows.items():
             parts[field].append(values)
@@ -153,6 +154,13 @@ def build_scene(
         keys=keys,
         known=known,
     )
+
+
+def region_grid(width: int, height: int, side: int) -> np.ndarray:
+    """(R, 4) xyxy of the square regions of a grid without overlap; what is left at the right and below is no region."""
+    starts = [(x, y) for y in range(0, height - side + 1, side) for x in range(0, width - side + 1, side)]
+    corner = np.array(starts, dtype=np.float32).reshape(-1, 2)
+    return np.concatenate([corner, corner + side], axis=1)
 
 
 def _region_of(boxes: np.ndarray, grid: np.ndarray, first: int) -> np.ndarray:

@@ -5,17 +5,13 @@ from functools import partial
 
 import numpy as np
 
-from ...core.seeding import tie_hash
 from .detector import State
+from .information import information_per_second
+from .order import shuffled
 from .package_rules import affordable, select
 
 # Likeness of nuclei of one region, and of one image: fixed beforehand, not tuned.
 RHO_REGION, RHO_IMAGE = 0.2, 0.05
-
-
-def shuffled(state: State, regions: Iterable[int]) -> list[int]:
-    """In the order of Random: the same hash of seed, query and name."""
-    return sorted(regions, key=lambda i: tie_hash(state.seed, state.step, state.scene.keys[i]))
 
 
 def random_known(state: State) -> list[int]:
@@ -68,6 +64,11 @@ def uncertainty_per_second(state: State) -> list[int]:
     for i, key in enumerate(state.scene.keys):
         score[i] = chosen.scores["score"].get(key, 0.0)
     return by_score(state, score / state.expected_seconds)
+
+
+def corrections_per_second(state: State) -> list[int]:
+    """Nuclei that the drafts are expected to have wrong or to lack, per expected second."""
+    return by_score(state, state.expected_corrections / state.expected_seconds)
 
 
 def plus_per_second(state: State, *, oracle: bool = False) -> Iterator[int]:
@@ -137,6 +138,8 @@ ARMS: dict[str, Rule] = {
     "uncertainty_per_second": uncertainty_per_second,
     "plus_per_second": plus_per_second,
     "looks_per_second": looks_per_second,
+    "corrections_per_second": corrections_per_second,
+    "information_per_second": information_per_second,
     "oracle_plus_per_second": partial(plus_per_second, oracle=True),
     "oracle_looks_per_second": partial(looks_per_second, oracle=True),
 }
