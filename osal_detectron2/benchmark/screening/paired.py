@@ -1,6 +1,6 @@
 """Paired differences to a control, and what may be said of them (benchmarks/protocol.md)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,15 +57,32 @@ def seconds_to_reach(cell: Mapping, level: float) -> float:
     return float("inf")
 
 
-def compare(cells: Iterable[Mapping], *, control: str = "random") -> dict[tuple, dict]:
+def random_of_drop(key: tuple) -> tuple:
+    """The control of the protocol: Random with unknown nuclei as background, same setting, regions and cost."""
+    return (*key[:3], "drop", "random")
+
+
+def random_of_policy(key: tuple) -> tuple:
+    """Random that makes of unknown nuclei what the arm makes of them."""
+    return (*key[:4], "random")
+
+
+def random_tiles(key: tuple) -> tuple:
+    """Random among tiles of 250 px, for regions of another size."""
+    return (key[0], 250, key[2], "drop", "random")
+
+
+def compare(
+    cells: Iterable[Mapping], *, control: Callable[[tuple], tuple] = random_of_drop
+) -> dict[tuple, dict]:
     """
     Args:
         cells: contents of files of cells.
+        control: from (setting, side, cost, policy, arm) to those of what it is compared with.
 
     Returns:
         (setting, side, cost, policy, arm) -> {"all": Difference over the prices after the first, "prices": one for each
-        price, "seeds", "control": the seeds that both have}. The control is `control` under the policy "drop", with the
-        same setting, side and cost.
+        price, "seeds": those that both have}.
     """
     by_seed: dict[tuple, dict[int, Mapping]] = {}
     for cell in cells:
@@ -73,7 +90,7 @@ def compare(cells: Iterable[Mapping], *, control: str = "random") -> dict[tuple,
         by_seed.setdefault(key, {})[cell["seed"]] = cell
     compared = {}
     for key, mine in sorted(by_seed.items()):
-        other = by_seed.get((*key[:3], "drop", control), {})
+        other = by_seed.get(control(key), {})
         seeds = sorted(set(mine) & set(other))
         if not seeds:
             continue

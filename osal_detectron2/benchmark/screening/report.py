@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...core.store import atomic_path, write_json
-from .paired import after_first, compare, seconds_to_reach
+from .paired import after_first, compare, random_of_drop, random_of_policy, random_tiles, seconds_to_reach
 
 SUMMARY_SCHEMA = "osal-screening-summary/1"
+_BESIDE = {random_of_policy: "difference_in_policy", random_tiles: "difference_to_tiles"}
 _NUMBERS = ("seconds", "regions", "nuclei", "known", "mAP50", "aose")
 
 
@@ -20,6 +21,7 @@ def summarise(cells: Sequence[Mapping]) -> list[dict]:
         key = tuple(cell[k] for k in ("setting", "side", "cost", "policy", "arm"))
         groups.setdefault(key, []).append(cell)
     compared, entries = compare(cells), []
+    beside = {control: compare(cells, control=control) for control in _BESIDE}
     for key, mine in sorted(groups.items()):
         mine = sorted(mine, key=lambda c: c["seed"])
         entry = dict(zip(("setting", "side", "cost", "policy", "arm"), key))
@@ -36,6 +38,9 @@ def summarise(cells: Sequence[Mapping]) -> list[dict]:
             entry["difference"] = _rounded(found["all"])
             entry["difference_at_price"] = [_rounded(d) for d in found["prices"]]
             entry["verdict"] = found["all"].verdict
+        for control, found in beside.items():
+            if key in found and control(key) not in (key, random_of_drop(key)):
+                entry[_BESIDE[control]] = _rounded(found[key]["all"])
         entries.append(entry)
     return entries
 
@@ -43,6 +48,13 @@ def summarise(cells: Sequence[Mapping]) -> list[dict]:
 def _means(cells, read) -> list[float]:
     table = np.array([[read(p) for p in c["points"]] for c in cells], dtype=float)
     return [round(v, 2) for v in table.mean(axis=0).tolist()]
+
+
+def _interval(d: Sequence[float | None] | None) -> str:
+    if d is None:
+        return ""
+    mean, low, high = d
+    return f"{mean:+.2f}" if low is None else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _rounded(d) -> list[float | None]:
@@ -86,20 +98,18 @@ def markdown(entries: Sequence[Mapping], saved: Mapping[tuple, float]) -> str:
             "",
         ]
         lines += [
-            "| arm | unknown | seeds | mAP50 at the prices | - Random, mean over prices | verdict | nuclei | seconds |"
+            "| arm | unknown | seeds | mAP50 at the prices | - Random, mean over prices | verdict "
+            "| - Random of this policy | - Random tiles of 250 px | nuclei | seconds |"
         ]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += ["|" + "---|" * 10]
         for e in sorted(mine, key=lambda e: -e["difference"][0] if "difference" in e else 0.0):
             if "difference" not in e:
                 continue
-            mean, low, high = e["difference"]
             control = (e["arm"], e["policy"]) == ("random", "drop")
-            interval = (
-                "" if control else f"{mean:+.2f}" if low is None else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-            )
             share = saved.get((e["setting"], e["side"], e["cost"], e["policy"], e["arm"]))
-            curve = " ".join(f"{v:.1f}" for v in e["mAP50"])
-            row = [e["arm"], e["policy"], len(e["seeds"]), curve, interval, "" if control else e["verdict"]]
+            row = [e["arm"], e["policy"], len(e["seeds"]), " ".join(f"{v:.1f}" for v in e["mAP50"])]
+            row += ["", ""] if control else [_interval(e["difference"]), e["verdict"]]
+            row += [_interval(e.get(name)) for name in _BESIDE.values()]
             row += [f"{e['nuclei'][-1]:.0f}", "-" if share is None else f"{share:.2f}"]
             lines.append("| " + " | ".join(str(v) for v in row) + " |")
         lines.append("")
@@ -110,14 +120,14 @@ def markdown(entries: Sequence[Mapping], saved: Mapping[tuple, float]) -> str:
 
 
 def draw(path: Path, entries: Sequence[Mapping], arms: Sequence[str], *, cost: str = "default") -> None:
-    """mAP50 against annotator minutes, a panel for each setting and side; the band is Random's 95 % interval."""
+    """mAP50 against annotator minutes on tiles of 250 px, a panel a setting; the band is Random's 95 % interval."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from scipy.stats import t as student
 
-    mine = [e for e in entries if e["cost"] == cost and e["policy"] == "drop"]
+    mine = [e for e in entries if (e["cost"], e["policy"], e["side"]) == (cost, "drop", 250)]
     panels = sorted({(e["setting"], e["side"]) for e in mine}, key=lambda p: (p[0] != "3_4", -p[1]))
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 4), squeeze=False, layout="constrained"
