@@ -120,14 +120,16 @@ def markdown(entries: Sequence[Mapping], saved: Mapping[tuple, float]) -> str:
 
 
 def draw(path: Path, entries: Sequence[Mapping], arms: Sequence[str], *, cost: str = "default") -> None:
-    """mAP50 against annotator minutes on tiles of 250 px, a panel a setting; the band is Random's 95 % interval."""
+    """mAP50 against annotator minutes on the largest regions, a panel a setting; the band is Random's 95 % interval."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from scipy.stats import t as student
 
-    mine = [e for e in entries if (e["cost"], e["policy"], e["side"]) == (cost, "drop", 250)]
+    mine = [e for e in entries if (e["cost"], e["policy"]) == (cost, "drop")]
+    largest = max(e["side"] for e in mine)
+    mine = [e for e in mine if e["side"] == largest]
     panels = sorted({(e["setting"], e["side"]) for e in mine}, key=lambda p: (p[0] != "3_4", -p[1]))
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 4), squeeze=False, layout="constrained"
