@@ -14,8 +14,8 @@ import numpy as np
 from ..core.errors import ConfigError, LedgerError, PoolExhausted
 from ..core.seeding import tie_hash
 
-# image key -> column name -> array; see `Pass`.
-Table = Mapping[str, Mapping[str, np.ndarray]]
+Row = Mapping[str, np.ndarray]  # of one tile: column name -> array; see `Pass`
+Table = Mapping[str, Row]  # image key -> row
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pass:
     detector: str = "target"
     source: ClassVar[str]
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: object, **kwargs: object) -> "Pass":
         # Most strategies want detections: a plain Pass(over=..., fields=...) is such a request.
         return super().__new__(Detections if cls is Pass else cls)
 
@@ -141,7 +141,7 @@ class Strategy:
     cost: Mapping[str, str] = {}
     overrides: Mapping[str, object] = {}
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, **settings: object) -> None:
         self.settings = self.Settings(**settings)
 
     def select(self, context: QueryContext) -> Query:

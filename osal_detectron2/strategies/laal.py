@@ -4,13 +4,13 @@ Localisation tightness (LT) asks how far a box moved from its proposal, localisa
 when noise is added to the tile. Tiles without detections are the most informative ones (methods section 1.6).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.errors import ConfigError
-from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .box_match import acquisition_set, best_match
 from .posteriors import confidence, softmax
 
@@ -116,7 +116,7 @@ class LAAL(Strategy):
 
     def _stability(
         self, context: QueryContext, boxes: Mapping[str, np.ndarray], pmax: Mapping[str, np.ndarray]
-    ):
+    ) -> Generator[Pass, Table, dict[str, float]]:
         """S_I of each tile; yields a pass for each noise level."""
         rows = {
             k: np.argsort(-np.round(pmax[k], 5), kind="stable")[: self.settings.max_ref] for k in context.pool

@@ -6,6 +6,7 @@ have large activations and strays have small ones: a mixture of two Gaussians sa
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..core.seeding import derive_seed
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .tile_means import mean_looseness
 
-AGGREGATIONS = {"mean": np.mean, "sum": np.sum}
+AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "sum": np.sum}
 MIN_BOXES = 10  # fewer boxes of a class are weighed by the mixture of all known classes
 COINCIDE = 1e-6  # means closer than this do not tell the components apart
 

@@ -9,7 +9,7 @@ with a pseudo-inverse, which is degenerate for few nuclei in many dimensions; he
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,12 @@ from ..core.seeding import derive_seed
 from .base import (
     Detections,
     GroundTruthFeatures,
+    Pass,
     Query,
     QueryContext,
     Selection,
     Strategy,
+    Table,
     register,
     require_pool,
 )
@@ -121,8 +123,11 @@ class LabelledFeatures:
     def distances(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(d_in, d_out), each (n,), of box features (n, d); zeros for a side that is None."""
         points = (unit_norm(features) - self.mean) @ self.axes
-        sides = (self.known, self.unknown)
-        return tuple(np.zeros(len(points)) if side is None else side.distance(points) for side in sides)
+        d_in, d_out = (
+            np.zeros(len(points)) if side is None else side.distance(points)
+            for side in (self.known, self.unknown)
+        )
+        return d_in, d_out
 
 
 def scaled(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -208,7 +213,7 @@ class OpenAL(Strategy):
         }
         return Selection(selected=selected, scores=scores, reasons=reasons, candidates=tuple(candidates))
 
-    def _labelled(self, context: QueryContext):
+    def _labelled(self, context: QueryContext) -> Generator[Pass, Table, LabelledFeatures | None]:
         """The labelled nuclei, or None if there are none. Yields one pass."""
         keys = tuple(sorted(context.labelled))
         if not keys:

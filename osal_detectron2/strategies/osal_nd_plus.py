@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
-from .base import Table as Tables
+from .base import Detections, Query, QueryContext, Row, Selection, Strategy, register, require_pool
 from .box_match import best_match
 from .posteriors import softmax
 from .prototype_count import nearer_known, warn_if_blind
@@ -60,7 +59,7 @@ class OSALNDPlus(Strategy):
         }
         return Selection(selected=selected, scores=scores, reasons=reasons)
 
-    def expected(self, auxiliary: Tables, target: Tables, have: Sequence[float]) -> np.ndarray:
+    def expected(self, auxiliary: Row, target: Row, have: Sequence[float]) -> np.ndarray:
         """Nuclei (K,) that one tile is expected to hold of each known class.
 
         Args:
@@ -72,7 +71,7 @@ class OSALNDPlus(Strategy):
 
 
 def class_shares(
-    boxes: np.ndarray, target: Tables, have: Sequence[float], *, min_iou: float = 0.5
+    boxes: np.ndarray, target: Row, have: Sequence[float], *, min_iou: float = 0.5
 ) -> np.ndarray:
     """Probability (A, K) of each class for boxes (A, 4), given that they are known nuclei.
 

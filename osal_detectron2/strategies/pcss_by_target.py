@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .base import Pass, Query, QueryContext, Selection, Strategy, register, require_pool
+from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .box_match import acquisition_set
 
 
@@ -31,7 +31,7 @@ class PCSSByTarget(Strategy):
 
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Pass(over=context.pool, fields=("unknown_score",))
+        table = yield Detections(over=context.pool, fields=("unknown_score",))
         scores: dict[str, dict[str, float]] = {"n_detected": {}, "n_known": {}, "margin": {}}
         for key in context.pool:
             found = acquisition_set(table[key], score_thresh=self.settings.score_thresh)

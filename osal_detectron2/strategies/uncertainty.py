@@ -4,7 +4,7 @@ Uncertainty sampling with the posterior of the closed-set detector: what it cann
 uncertain as what it has not learnt yet, which is why unknown nuclei attract this method.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from .base import Detections, Query, QueryContext, Selection, Strategy, register
 from .posteriors import confidence, entropy, softmax
 
 MODES = ("entropy", "least_confidence", "margin")
-AGGREGATIONS = {"mean": np.mean, "max": np.max, "sum": np.sum}
+AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max, "sum": np.sum}
 
 
 def box_uncertainty(posteriors: np.ndarray, *, mode: str) -> np.ndarray:
