@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import train_al  # noqa: E402
 
 from osal_detectron2.engine import ActiveLearningTrainer  # noqa: E402
+from osal_detectron2.modeling.detectors import Detectors  # noqa: E402
 from osal_detectron2.modeling.prototypes import class_means, prototype_distances, refit_prototypes  # noqa: E402
-from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
 from osal_detectron2.strategies import GroundTruthFeatures  # noqa: E402
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     data = {"labelled": nuclei_of(scorer, labelled, known), "pool": nuclei_of(scorer, pool, known)}
 
     features, labels = data["labelled"]
-    branch = prototype_branches(trainer.model)[0]
+    branch = Detectors(trainer.model).prototypes
     means, _ = class_means(features, labels)
     fitted, before, after = refit_prototypes(features, labels, margin=branch.margin)
     balanced, _, _ = refit_prototypes(features, labels, margin=branch.margin, balanced=True)

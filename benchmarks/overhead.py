@@ -43,6 +43,7 @@ from osal_detectron2.data.mapper import mapper_from_config  # noqa: E402
 from osal_detectron2.data.round_loader import build_round_loader  # noqa: E402
 from osal_detectron2.engine import from_config as parts  # noqa: E402
 from osal_detectron2.modeling.checkpoint import OpenSetCheckpointer  # noqa: E402
+from osal_detectron2.modeling.detectors import Detectors  # noqa: E402
 from osal_detectron2.modeling.meta_arch import (  # noqa: E402
     auxiliary_cfg,
     auxiliary_view,
@@ -51,8 +52,7 @@ from osal_detectron2.modeling.meta_arch import (  # noqa: E402
 )
 from osal_detectron2.modeling.optimizer import build_osal_optimizer  # noqa: E402
 from osal_detectron2.scoring.forward import inference_batches  # noqa: E402
-from osal_detectron2.scoring.pool import PoolScorer, check_needs, detector_of  # noqa: E402
-from osal_detectron2.scoring.prototypes import prototype_branches  # noqa: E402
+from osal_detectron2.scoring.pool import PoolScorer, check_needs  # noqa: E402
 from osal_detectron2.strategies import Detections, get_strategy  # noqa: E402
 
 # In the order of OSALRCNN.forward, so that both sides draw the same samples.
@@ -147,7 +147,8 @@ def warm_up(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches, *
     for batch in islice(batches, steps + 1):
         training_step(model, optimizer, batch)
         rate.step()
-    if not all(bool(branch.initialised.all()) for branch in prototype_branches(model)):
+    prototypes = Detectors(model).prototypes
+    if prototypes is not None and not bool(prototypes.initialised.all()):
         raise ConfigError(
             f"no tile with a known and none with an unknown nucleus came in {steps} steps of warm-up, so the "
             "prototype loss is not active; raise --train-steps"
@@ -183,7 +184,7 @@ def scoring_sides(cfg, model, plain, records: dict[str, dict], *, batch_size: in
     workers = cfg.DATALOADER.NUM_WORKERS
     cache = {} if cfg.OSAL.DATA.CACHE_IMAGES else None
     mapper = mapper_from_config(cfg, train=False, with_labels=False, cache=cache)
-    detectors = [detector_of(model, name) for name in DETECTORS]
+    detectors = [Detectors(model).named(name) for name in DETECTORS]
     divisor = model.target.backbone.size_divisibility
     rows = [records[key] for key in sorted(records)]
     in_memory = list(inference_batches(rows, mapper, batch_size=batch_size, size_divisibility=divisor))

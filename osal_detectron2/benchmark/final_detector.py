@@ -14,6 +14,7 @@ from ..core.errors import DataError
 from ..data.mapper import mapper_from_config
 from ..deploy.load import load_model, read_config
 from ..engine.from_config import load_data
+from ..modeling.detectors import Detectors
 from ..scoring.forward import inference_batches
 from .detections import Boxes
 
@@ -64,7 +65,7 @@ def detect(cfg: CfgNode, folder: str | Path, records: Sequence[dict], *, score_t
         records,
         mapper_from_config(cfg, train=False, with_labels=False),
         batch_size=cfg.OSAL.SCORING.BATCH_SIZE,
-        size_divisibility=getattr(model, "target", model).backbone.size_divisibility,
+        size_divisibility=Detectors(model).target.backbone.size_divisibility,
     )
     found = {}
     for batch in batches:

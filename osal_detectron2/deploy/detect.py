@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..core.errors import ConfigError
+from ..modeling.detectors import Detectors
 from ..modeling.prototypes import PrototypeBranch
 from ..scoring.forward import inference_batches
 from ..scoring.found import looks_unknown
@@ -31,8 +32,8 @@ def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None,
         raise ConfigError(f"unknown rule {wanted!r}: choose one of {', '.join(UNKNOWN_RULES)}")
     if detector.auxiliary is None:
         return None, "this run has no auxiliary detector: no flag looks_unknown"
-    branches = [m for m in detector.auxiliary.modules() if isinstance(m, PrototypeBranch)]
-    if wanted == "label" or (branches and bool(branches[0].initialised.all())):
+    prototypes = Detectors(detector.model).prototypes
+    if wanted == "label" or (prototypes is not None and bool(prototypes.initialised.all())):
         texts = {
             "proto": "nearer to the unknown prototype",
             "label": "labelled unknown by the auxiliary detector",
@@ -40,7 +41,9 @@ def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None,
         }
         return wanted, f"looks_unknown: {texts[wanted]}"
     lack = (
-        "has no prototypes" if not branches else "never saw a nucleus of each kind, so a prototype is missing"
+        "has no prototypes"
+        if prototypes is None
+        else "never saw a nucleus of each kind, so a prototype is missing"
     )
     return "label", f"looks_unknown: by the label of the auxiliary detector, which {lack}"
 

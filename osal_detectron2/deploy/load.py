@@ -19,9 +19,8 @@ from ..core.ledger import Ledger
 from ..core.run_config import CONFIG, LAZY, config_file, front_of
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
-from ..modeling.unknown import num_unknown
+from ..modeling.detectors import Detectors
 from ..renamed import adopt_old_keys
-from ..scoring.pool import detector_of
 from ..strategies import query_nodes
 
 FINAL, EXPORTED = "model_final.pth", "model.pth"
@@ -48,12 +47,12 @@ class Detector:
     @property
     def target(self) -> nn.Module:
         """The detector of the known classes."""
-        return detector_of(self.model, "target")
+        return Detectors(self.model).target
 
     @property
     def auxiliary(self) -> nn.Module | None:
         """The detector that tells known from unknown, or None where the run has none."""
-        return getattr(self.model, "auxiliary", None)
+        return Detectors(self.model).auxiliary
 
 
 def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
@@ -109,8 +108,7 @@ def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:
     ) as error:  # a file that training started from may be gone, or any other fault of a constructor
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     _fill(model, state, weights)
-    target, data = detector_of(model, "target"), settings.OSAL.DATA
-    number = target.roi_heads.num_classes - num_unknown(target)
+    number, data = Detectors(model).num_known, settings.OSAL.DATA
     sets = (data.TRAIN_JSON, cfg.dataloader.datasets.train)
     return Detector(
         model=model,

@@ -7,6 +7,7 @@ import torch
 from detectron2.utils import comm
 
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
+from ..modeling.detectors import Detectors
 from ..scoring.forward import inference_batches
 
 
@@ -28,14 +29,15 @@ def evaluate_detector(
         return {"flags": [f"not evaluated: {what}"]}
     evaluator = make_evaluator()  # which takes labelled records only
     evaluator.reset()
-    model = getattr(model, "module", model)
+    detectors = Detectors(model)
+    model = detectors.model
     was_training = model.training
     model.eval()
     batches = inference_batches(
         records[comm.get_rank() :: comm.get_world_size()],
         mapper,
         batch_size=batch_size,
-        size_divisibility=getattr(model, "target", model).backbone.size_divisibility,
+        size_divisibility=detectors.target.backbone.size_divisibility,
         num_workers=num_workers,
         title="evaluation",
     )

@@ -15,7 +15,7 @@ from ..core.errors import ConfigError
 from ..core.round_files import read_timing
 from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
-from ..modeling.round_clock import RoundClock
+from ..modeling.detectors import Detectors
 from ..scoring.pool import check_needs
 from .awaiting import AwaitingLabels
 from .batches import BatchesOfRound
@@ -124,18 +124,16 @@ class ActiveLearningHook(HookBase):
             self._begin_round(ended + 1, first_iteration=0)
 
     def _begin_round(self, round_index: int, *, first_iteration: int) -> None:
-        model, length = self.trainer.model, self.schedule.iterations(round_index)
+        length = self.schedule.iterations(round_index)
         fresh = first_iteration == 0 and (round_index == 0 or self.weights_per_round == "initial")
         if first_iteration == 0 and round_index > 0:
             if fresh:
                 self.checkpointer.load_initial(self._initial_weights())
             part_of(self.trainer, "optimizer").state.clear()
         batches = self.batches_per_iteration  # modules count the batches that they see
-        for module in model.modules():
-            if isinstance(module, RoundClock):
-                if fresh:
-                    module.forget()
-                module.set_clock(round_iters=length * batches, step=first_iteration * batches)
+        Detectors(self.trainer.model).begin_round(
+            round_iters=length * batches, step=first_iteration * batches, fresh=fresh
+        )
         records = self.steps.training_records()
         loader = self.make_loader(records, round_index, first_iteration, length)
         batches = self.batches = BatchesOfRound(loader, per_iteration=self.batches_per_iteration)
@@ -171,7 +169,7 @@ class ActiveLearningHook(HookBase):
         """DDP leaves BatchNorm statistics different on each rank; a pool scored in shards needs them equal."""
         if comm.get_world_size() == 1:
             return
-        model = getattr(self.trainer.model, "module", self.trainer.model)
+        model = Detectors(self.trainer.model).model
         values = broadcast({n: b.cpu() for n, b in model.named_buffers()})
         for name, buffer in model.named_buffers():
             buffer.copy_(values[name])

@@ -21,6 +21,7 @@ from ..data.mapper import TileMapper
 from ..data.round_loader import seeded
 from ..dist import on_main
 from ..merge_config import merge_nested
+from ..modeling.detectors import Detectors
 from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..renamed import adopt_old_keys
 from ..strategies import Strategy, get_strategy
@@ -108,7 +109,7 @@ class LazyActiveLearningTrainer(RoundTrainer):
             plan,
             settings.OSAL,
             output_dir=folder,
-            config=flat_config(cfg, settings, two_detectors=hasattr(model, "auxiliary")),
+            config=flat_config(cfg, settings, two_detectors=Detectors(model).auxiliary is not None),
             make_mapper=_mapper_factory(cfg, cache={} if settings.OSAL.DATA.CACHE_IMAGES else None),
             batch_size=loader.batch_size,
             num_workers=loader.num_workers,

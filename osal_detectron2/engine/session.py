@@ -25,10 +25,11 @@ from ..dist import on_main
 from ..evaluation.gallery import gallery_for_round
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
-from ..modeling.unknown import num_unknown, training_labels
+from ..modeling.detectors import Detectors
+from ..modeling.unknown import training_labels
 from ..oracles import get_oracle
 from ..renamed import adopt_old_keys, renamed
-from ..scoring.pool import PoolScorer, detector_of
+from ..scoring.pool import PoolScorer
 from .checkpoint import AtomicCheckpointer
 from .evaluate import evaluate_detector
 from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
@@ -189,7 +190,7 @@ class Session:
         A step that accumulates gradients draws `batches_per_iteration` batches; together they have `batch_size` tiles.
         """
         schedule = self.osal.SCHEDULE
-        self.steps.name_unknown = num_unknown(detector_of(model, "target")) > 1
+        self.steps.name_unknown = Detectors(model).num_unknown > 1
         return ActiveLearningHook(
             self.steps,
             checkpointer=checkpointer,
@@ -238,15 +239,15 @@ class Session:
         batches_per_iteration: int = 1,
     ):
         """Batches first_iteration .. iterations-1 of a round, for this process."""
-        outputs = num_unknown(detector_of(model, "target"))
+        detectors = Detectors(model)
         # A plain detector would take class K for a positive in its RPN: unknown nuclei are not annotated for it, unless
         # it learns them.
-        if outputs or not getattr(getattr(model, "module", model), "open_set_inputs", False):
+        if detectors.num_unknown or not detectors.open_set_inputs:
             records = training_labels(
                 records,
                 known=len(self.plan.known_classes),
                 unknown_classes=self.plan.unknown_classes,
-                outputs=outputs,
+                outputs=detectors.num_unknown,
             )
         return build_round_loader(
             records,

@@ -1,8 +1,8 @@
 """Weights of one plain detector for both detectors of OSALRCNN."""
 
 from detectron2.checkpoint import DetectionCheckpointer
-from torch.nn.parallel import DistributedDataParallel
 
+from .detectors import Detectors
 from .meta_arch import OSALRCNN
 
 CHILDREN = ("auxiliary", "target")
@@ -17,7 +17,7 @@ class OpenSetCheckpointer(DetectionCheckpointer):
     """
 
     def _load_model(self, checkpoint):
-        model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        model = Detectors(self.model).model
         names = [key.removeprefix("module.") for key in checkpoint["model"]]
         prefixes = tuple(f"{child}." for child in CHILDREN)
         if not isinstance(model, OSALRCNN) or any(name.startswith(prefixes) for name in names):

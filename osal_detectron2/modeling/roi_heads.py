@@ -12,6 +12,8 @@ Every branch's fields arrive on the detections, together with
 all as plain tensors that pass through `detector_postprocess` unchanged. Heads of a cascade: `modeling.cascade`.
 """
 
+from contextlib import contextmanager
+
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
@@ -126,6 +128,15 @@ class OpenSetBoxHeads:
         for branch in self.box_branches.values():
             names += branch.field_names
         return tuple(names)
+
+    @contextmanager
+    def keeping_features(self):
+        """While open, detections have `roi_feature`."""
+        kept, self.keep_roi_features = self.keep_roi_features, True
+        try:
+            yield
+        finally:
+            self.keep_roi_features = kept
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals, targets):

@@ -7,7 +7,7 @@ import torch
 from detectron2.layers import nms
 
 from ..strategies import Detections
-from .pool import PoolScorer, detector_of
+from .pool import PoolScorer
 
 ONE_NUCLEUS_IOU = 0.5
 
@@ -27,9 +27,9 @@ def pre_annotations(
     """
     tables = {"target": scorer.run(Detections(over=tuple(keys)))}
     names = {"target": dict(enumerate(known_classes))}
-    if hasattr(getattr(scorer.model, "module", scorer.model), "auxiliary"):
+    if (auxiliary := scorer.detectors.auxiliary) is not None:
         tables["auxiliary"] = scorer.run(Detections(over=tuple(keys), detector="auxiliary"))
-        last = detector_of(scorer.model, "auxiliary").roi_heads.num_classes - 1
+        last = auxiliary.roi_heads.num_classes - 1
         names["auxiliary"] = {last: unknown_class}
     result = {}
     for key in keys:

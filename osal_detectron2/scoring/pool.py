@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from detectron2.utils import comm
 
 from ..core.errors import ConfigError
 from ..dist import gather
+from ..modeling.detectors import Detectors
 from ..modeling.features import ground_truth_features, image_features
 from ..strategies import Detections, GroundTruthFeatures, ImageFeatures, Pass, PredictedLoss, Strategy
 from .forward import inference_batches
@@ -18,43 +20,28 @@ from .views import ViewMapper, check_view
 Table = dict[str, dict[str, np.ndarray]]
 
 
-def detector_of(model: torch.nn.Module, name: str) -> torch.nn.Module:
-    """The child `name` of a two-detector model; a plain detector is its own target."""
-    model = getattr(model, "module", model)
-    child = getattr(model, name, None)
-    if child is None and name == "target":
-        return model
-    if child is None:
-        raise ConfigError(
-            f"the strategy needs the {name} detector, but {type(model).__name__} has none; "
-            "set MODEL.META_ARCHITECTURE to OSALRCNN"
-        )
-    return child
-
-
 def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> None:
     """Fail at start-up, not after hours of training, if the model does not supply what the strategy reads."""
+    detectors = Detectors(model)
     for detector, fields in strategy.needs.items():
-        child = detector_of(model, detector)
-        if "predicted_loss" in fields and not hasattr(child, "predict_loss"):
-            raise ConfigError(
-                f"strategy {strategy.name} needs a detector that predicts its loss, which {type(child).__name__} does "
-                "not; train with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
-            )
-        heads = getattr(child, "roi_heads", None)
-        if heads is None:
+        child = detectors.named(detector)
+        if not hasattr(child, "roi_heads"):
             raise ConfigError(
                 f"strategy {strategy.name} needs ROI heads in the {detector} detector, and {type(child).__name__} has "
                 "none; start from a Faster, Mask, Cascade or Keypoint R-CNN config, with an open-set head in "
                 "MODEL.ROI_HEADS.NAME"
             )
-        written = (*getattr(heads, "detection_fields", ()), "predicted_loss")
-        missing = [f for f in fields if f not in written]
+        missing = [f for f in fields if f not in detectors.fields(detector)]
+        if "predicted_loss" in missing:
+            raise ConfigError(
+                f"strategy {strategy.name} needs a detector that predicts its loss, which {type(child).__name__} does "
+                "not; train with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
+            )
         if missing:
             key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
             raise ConfigError(
                 f"strategy {strategy.name} needs {', '.join(missing)} of the {detector} detector, which "
-                f"{type(heads).__name__} does not write; set {key} to a head that does (Prototype... writes "
+                f"{type(child.roi_heads).__name__} does not write; set {key} to a head that does (Prototype... writes "
                 "dist_known and dist_unknown, Evidential... cls_uncertainty, both loc_tightness)"
             )
 
@@ -82,7 +69,7 @@ class PoolScorer:
         batch_size: int = 8,
         num_workers: int = 0,
     ) -> None:
-        self.model, self.records = model, records
+        self.detectors, self.records = Detectors(model), records
         self.mapper, self.labelled_mapper = mapper, labelled_mapper
         self.batch_size, self.num_workers = batch_size, num_workers
         self.passes: dict[str, int] = {}
@@ -119,7 +106,7 @@ class PoolScorer:
 
     @torch.no_grad()
     def _forward(self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round: int) -> Table:
-        detector = detector_of(self.model, request.detector)
+        detector = self.detectors.named(request.detector)
         mapper = self.labelled_mapper if isinstance(request, GroundTruthFeatures) else self.mapper
         view, reference = getattr(request, "view", "identity"), getattr(request, "reference", None)
         if view != "identity" or reference is not None:
@@ -150,13 +137,8 @@ class PoolScorer:
 def _detections(
     detector: torch.nn.Module, batch: list[dict], fields: list[str]
 ) -> list[dict[str, np.ndarray]]:
-    heads = detector.roi_heads
-    keep = getattr(heads, "keep_roi_features", False)
-    heads.keep_roi_features = "roi_feature" in fields
-    try:
+    with detector.roi_heads.keeping_features() if "roi_feature" in fields else nullcontext():
         outputs = detector(batch)
-    finally:
-        heads.keep_roi_features = keep
     rows = []
     for output in outputs:
         instances = output["instances"]

@@ -7,15 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ..modeling.prototypes import PrototypeBranch, refit_prototypes
+from ..modeling.prototypes import refit_prototypes
 from ..strategies import GroundTruthFeatures
-from .pool import PoolScorer, detector_of
-
-
-def prototype_branches(model: torch.nn.Module) -> list[PrototypeBranch]:
-    """The prototype branches of the auxiliary detector; empty without an auxiliary."""
-    child = getattr(getattr(model, "module", model), "auxiliary", None)
-    return [m for m in child.modules() if isinstance(m, PrototypeBranch)] if child is not None else []
+from .pool import PoolScorer
 
 
 @contextmanager
@@ -27,11 +21,10 @@ def refitted_prototypes(
     Restoring them keeps training a pure function of the ledger: a run that is resumed after the query does not
     repeat the refit. Collective.
     """
-    branches = prototype_branches(scorer.model) if enabled else []
-    if not branches:
+    branch = scorer.detectors.prototypes
+    if branch is None or not enabled:
         yield
         return
-    branch = branches[0]
     kept = {name: value.clone() for name, value in branch.state_dict().items()}
     table = scorer.run(GroundTruthFeatures(over=tuple(labelled), detector="auxiliary"))
     rows = [table[key] for key in sorted(table)]
@@ -61,6 +54,3 @@ def refitted_prototypes(
         yield
     finally:
         branch.load_state_dict(kept)
-
-
-__all__ = ["detector_of", "prototype_branches", "refitted_prototypes"]

@@ -123,9 +123,8 @@ class Played:
 
     def __init__(self, target, auxiliary=None, *, auxiliary_classes=2):
         self.tables = {"target": target, "auxiliary": auxiliary}
-        self.model = SimpleNamespace(target=None)
-        if auxiliary is not None:
-            self.model.auxiliary = SimpleNamespace(roi_heads=SimpleNamespace(num_classes=auxiliary_classes))
+        heads = SimpleNamespace(num_classes=auxiliary_classes)
+        self.detectors = SimpleNamespace(auxiliary=auxiliary and SimpleNamespace(roi_heads=heads))
 
     def run(self, request: Pass):
         rows = self.tables[request.detector]

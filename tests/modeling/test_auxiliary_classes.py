@@ -10,10 +10,10 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.modeling.detectors import Detectors
 from osal_detectron2.modeling.fast_rcnn import OpenSetFastRCNNOutputLayers
 from osal_detectron2.modeling.meta_arch import auxiliary_cfg, auxiliary_view
 from osal_detectron2.scoring.pool import PoolScorer, check_needs
-from osal_detectron2.scoring.prototypes import prototype_branches
 from osal_detectron2.scoring.query import run_query
 from osal_detectron2.strategies import Pass, QueryContext, get_strategy
 
@@ -147,7 +147,7 @@ def test_lfosa_has_no_prototypes_to_train_or_to_refit(lfosa_cfg, make_input):
     with EventStorage():
         losses = model([make_input(0, K)])
     assert not any("prototype" in name for name in (*losses, *model.state_dict()))
-    assert prototype_branches(model) == []
+    assert Detectors(model).prototypes is None
     check_needs(get_strategy("lfosa"), model)
     with pytest.raises(ConfigError, match="dist_known"):
         check_needs(get_strategy("osal_nd"), model)
@@ -173,7 +173,7 @@ def test_a_query(scorer, name):
         known_classes=("a", "b", "c"),
     )
     strategy = get_strategy(name)()
-    check_needs(strategy, scorer.model)
+    check_needs(strategy, scorer.detectors.model)
     selection = run_query(strategy, context, scorer)
     assert len(selection.selected) == 2 and all(n > 5 for n in selection.scores["n_detected"].values())
     assert scorer.passes["target"] == 4  # one full pass, whatever else there is
