@@ -20,7 +20,7 @@ class Difference:
     """
 
     same: int
-    other_class: Counter
+    other_class: Counter[tuple[str, str]]
     only: tuple[int, int]
     states: tuple[str, str] | None
 
@@ -48,7 +48,8 @@ def difference(first: TileLabels, second: TileLabels) -> Difference:
         for a, b in zip(*(iou >= AGREE_IOU).nonzero())
     )
     left, right = set(range(len(first.boxes))), set(range(len(second.boxes)))
-    same, other = 0, Counter()
+    same = 0
+    other: Counter[tuple[str, str]] = Counter()
     for differ, _, a, b in pairs:
         if a in left and b in right:
             left.discard(a)

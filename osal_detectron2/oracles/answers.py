@@ -13,7 +13,7 @@ Otherwise the tile is disputed, and open until somebody is chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import DataError, LedgerError
@@ -56,6 +56,8 @@ class Answers:
     """All events of a batch, in order; `and_then` gives a longer record."""
 
     events: tuple[Answer | Choice, ...] = ()
+    _by_tile: dict[str, dict[str, TileLabels]] = field(init=False, repr=False, compare=False)
+    _chosen: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_tile: dict[str, dict[str, TileLabels]] = {}
@@ -81,8 +83,8 @@ class Answers:
 
     def agreed(self, tile: str) -> bool:
         """Whether all who answered say the same."""
-        first, *others = self.of(tile).values() or (None,)
-        return not any(difference(first, other) for other in others)
+        answers = list(self.of(tile).values())
+        return not any(difference(answers[0], other) for other in answers[1:])
 
     def disputed(self, tile: str) -> bool:
         """Whether annotators disagree about a tile and none of them is chosen."""
@@ -93,7 +95,7 @@ class Answers:
         answers = self.of(tile)
         if not answers or self.disputed(tile):
             return None
-        return answers.get(self._chosen.get(tile)) or next(iter(answers.values()))
+        return answers.get(self._chosen.get(tile, "")) or next(iter(answers.values()))
 
     def state(self, tile: str) -> str:
         """The state of the answer that counts, or "pending", or "disputed"."""
@@ -118,8 +120,8 @@ class Answers:
 
     def write_labels(self, query: Path, request: Request) -> None:
         """Write labels.json beside `query` if every tile has an answer that counts."""
-        labels = {key: self.label(key) for key in request.tiles}
-        if None not in labels.values():
+        labels = {key: label for key in request.tiles if (label := self.label(key))}
+        if len(labels) == len(request.tiles):
             LabelFile(request.classes, labels).write(query.parent / "labels.json")
 
     @classmethod

@@ -47,7 +47,7 @@ class RequestedTile:
     def drafts(self) -> list[tuple[str, tuple[float, float, float, float], float | None]]:
         """(class name, (x, y, w, h), score) of each pre-annotation; score None where it was not kept."""
         scores = self.scores or (None,) * len(self.prelabels)
-        return [(name, tuple(box), score) for (name, *box), score in zip(self.prelabels, scores)]
+        return [(name, (x, y, w, h), score) for (name, x, y, w, h), score in zip(self.prelabels, scores)]
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,7 @@ def _read_box(annotation: dict, tile: RequestedTile, label: str, result: Returne
         if box is None:
             result.problems.append(f"{label}: its segmentation is no list of polygons [x1, y1, x2, y2, ...]")
             return None
-    numbers = isinstance(box, list) and len(box) == 4
-    if not numbers or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         result.problems.append(f"{label}: bbox is {box!r}, not [x, y, width, height]")
     elif not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
         result.problems.append(f"{label}: bbox is {box!r}; width and height must be above 0")
@@ -120,12 +119,16 @@ def _read_box(annotation: dict, tile: RequestedTile, label: str, result: Returne
     return None
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _around(polygons: object) -> list[float] | None:
     """The box [x, y, w, h] around the polygons of a "segmentation"; None if it has no such form."""
     if not isinstance(polygons, list) or not all(isinstance(p, list) and len(p) % 2 == 0 for p in polygons):
         return None
     points = [value for polygon in polygons for value in polygon]
-    if len(points) < 6 or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in points):
+    if len(points) < 6 or not all(map(_is_number, points)):
         return None
     xs, ys = points[::2], points[1::2]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]

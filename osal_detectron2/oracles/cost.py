@@ -43,7 +43,8 @@ class Cost:
         cls, nuclei: Sequence[float | None], *, seconds_per_tile: float, seconds_per_nucleus: float
     ) -> Cost:
         """The cost of tiles, from the expected nuclei of each."""
-        total = None if None in nuclei else sum(nuclei)
+        known = [n for n in nuclei if n is not None]
+        total = sum(known) if len(known) == len(nuclei) else None
         return cls(len(nuclei), total, seconds_per_tile, seconds_per_nucleus)
 
     @property

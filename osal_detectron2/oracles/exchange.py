@@ -131,15 +131,17 @@ def import_batch(
     _check_options(treat_missing_as, treat_empty_as, treat_skipped_as, opened, accept, annotator)
     ledger, query, request = open_request(run_folder)
     sheets = read_sheets(file, request, format)
-    _name_annotators(sheets, annotator, map_annotator or {}, file)
+    people = _annotators(sheets, annotator, map_annotator or {}, file)
     for sheet in sheets:
         if sheet.batch not in (None, request.batch):
             raise DataError(
                 f"{file}: answers another batch (round {sheet.round}, of this run or another), but this run waits "
                 f"for round {request.round}; import the file made from {query / 'batch.json'}"
             )
-    whole, answers, seconds = Returned(), {}, {}
-    for sheet in sheets:
+    whole = Returned()
+    answers: dict[tuple[str, str], TileLabels] = {}
+    seconds: dict[tuple[str, str], float | None] = {}
+    for sheet, name in zip(sheets, people):
         _settle_skipped(sheet, treat_skipped_as)
         returned = read_coco(
             sheet.as_coco(),
@@ -150,15 +152,15 @@ def import_batch(
             treat_empty_as=treat_empty_as,
             opened=opened,
             accept=accept,
-            annotator=sheet.annotator,
+            annotator=name,
         )
-        who = f"{sheet.annotator}: " if len(sheets) > 1 else ""
+        who = f"{name}: " if len(sheets) > 1 else ""
         whole.problems += [f"{who}{problem}" for problem in (*sheet.problems, *returned.problems)]
         whole.notes += [f"{who}{note}" for note in (*sheet.notes, *returned.notes)]
-        whole.present |= returned.present | {name: name for name in sheet.untouched if name in request.tiles}
-        answers |= {(key, sheet.annotator): labels for key, labels in returned.answers.items()}
+        whole.present |= returned.present | {key: key for key in sheet.untouched if key in request.tiles}
+        answers |= {(key, name): labels for key, labels in returned.answers.items()}
         spent = {page.name: page.seconds for page in sheet.pages}
-        seconds |= {(key, sheet.annotator): spent.get(name) for key, name in returned.present.items()}
+        seconds |= {(key, name): spent.get(page) for key, page in returned.present.items()}
     if whole.problems:
         shown = [f"\n  - {problem}" for problem in whole.problems[:20]]
         more = len(whole.problems) - len(shown)
@@ -174,8 +176,7 @@ def import_batch(
     if treat_missing_as != PENDING:
         state = REVIEWED_EMPTY if treat_missing_as == "empty" else REJECTED
         missing = [k for k in request.tiles if k not in whole.present and not before.of(k)]
-        name = sheets[0].annotator
-        answers.update(((key, name), TileLabels(state, annotator=name)) for key in missing)
+        answers.update(((key, people[0]), TileLabels(state, annotator=people[0])) for key in missing)
     place = {key: index for index, key in enumerate(request.tiles)}
     ordered = sorted(answers, key=lambda pair: place[pair[0]])
     new = [Answer(pair[0], answers[pair], Path(file).name, seconds.get(pair)) for pair in ordered]
@@ -192,7 +193,7 @@ def import_batch(
     report = ImportReport(
         file=str(file),
         round=request.round,
-        annotator=" and ".join(dict.fromkeys(sheet.annotator for sheet in sheets)),
+        annotator=" and ".join(people),
         labelled=answered(LABELLED),
         reviewed_empty=answered(REVIEWED_EMPTY),
         rejected=answered(REJECTED),
@@ -239,8 +240,10 @@ def _choices(answers: Answers, request: Request, annotator: str) -> list[Choice]
     return [Choice(key, annotator) for key in keys]
 
 
-def _name_annotators(sheets: list[Sheet], annotator: str | None, names: Mapping[str, str], file) -> None:
-    """Give every sheet the name of its annotator. Raises ConfigError where that leaves a doubt."""
+def _annotators(
+    sheets: list[Sheet], annotator: str | None, names: Mapping[str, str], file: str | Path
+) -> list[str]:
+    """The name of each sheet's annotator. Raises ConfigError where that leaves a doubt."""
     found = [sheet.annotator for sheet in sheets if sheet.annotator is not None]
     if strange := sorted(set(names) - set(found)):
         raise ConfigError(
@@ -251,12 +254,12 @@ def _name_annotators(sheets: list[Sheet], annotator: str | None, names: Mapping[
             f"--annotator {annotator}: {file} has answers of {', '.join(found)}; leave it out, or say who they are "
             f"with --map-annotator '{found[0]}={annotator}'"
         )
-    for sheet in sheets:
-        sheet.annotator = names.get(sheet.annotator, annotator or sheet.annotator or "human")
-    if len({sheet.annotator for sheet in sheets}) < len(sheets):
+    people = [names.get(sheet.annotator or "", annotator or sheet.annotator or "human") for sheet in sheets]
+    if len(set(people)) < len(sheets):
         raise ConfigError(
             f"{file}: two people of the file would have one name; map each to a name of her own"
         )
+    return people
 
 
 def _settle_skipped(sheet: Sheet, treat_skipped_as: str) -> None:
@@ -274,13 +277,18 @@ def _settle_skipped(sheet: Sheet, treat_skipped_as: str) -> None:
         )
 
 
-def _check_options(treat_missing_as, treat_empty_as, treat_skipped_as, opened, accept, annotator) -> None:
+def _check_options(
+    treat_missing_as: str,
+    treat_empty_as: str,
+    treat_skipped_as: str,
+    opened: Collection[str] | None,
+    accept: Collection[str],
+    annotator: str | None,
+) -> None:
     if treat_skipped_as not in (PENDING, REJECTED):
         raise ConfigError("treat_skipped_as is pending or rejected")
     if treat_missing_as not in (PENDING, "empty", REJECTED) or treat_empty_as not in (PENDING, "empty"):
-        raise ConfigError(
-            "treat_missing_as is pending, empty or rejected; treat_empty_as is pending or empty"
-        )
+        raise ConfigError("treat_missing_as: pending, empty or rejected; treat_empty_as: pending or empty")
     if strange := sorted(set(accept) - ACCEPT.keys()):
         raise ConfigError(f"accept: {strange[0]!r} is none of {', '.join(ACCEPT)}")
     if opened is not None and treat_empty_as == PENDING and "unchanged" not in accept:

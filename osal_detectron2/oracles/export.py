@@ -143,11 +143,10 @@ def _standing(ledger: Ledger, round: str | int, keys: Sequence[str]) -> tuple[Pa
 
 def _origin(origin: object) -> dict | None:
     """Where a tile was cut, if that is said as tiling.py says it."""
-    places = (
-        [origin.get("x"), origin.get("y"), origin.get("downsample", 1)] if isinstance(origin, dict) else []
-    )
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in places)
-    if not places or not numbers or places[2] <= 0 or not isinstance(origin.get("parent"), str):
+    if not isinstance(origin, dict) or not isinstance(origin.get("parent"), str):
+        return None
+    places = [origin.get("x"), origin.get("y"), origin.get("downsample", 1)]
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in places) or places[2] <= 0:
         return None
     return {"parent": origin["parent"], "x": places[0], "y": places[1], "downsample": places[2]}
 

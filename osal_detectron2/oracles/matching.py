@@ -129,7 +129,7 @@ def match_classes(
     content: Mapping, used: list, request: Request, map_class: Mapping[str, str], result: Returned
 ) -> dict[object, str | None]:
     """Class name of the batch by category id of the file; `used`: the category id of each box that counts."""
-    names = {}
+    names: dict[object, str] = {}
     for category in content["categories"]:
         if category["id"] in names and names[category["id"]] != category.get("name"):
             result.problems.append(f"category id {category['id']!r} occurs twice")

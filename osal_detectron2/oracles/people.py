@@ -42,7 +42,7 @@ class HumanOracle(Oracle):
         ledger, keys = question.ledger, question.keys
         if question.round == "init" and (given := self.at_once(keys)):
             return LabelFile(classes=self.class_names, tiles=given)
-        folder = ledger.round_dir(question.round)
+        folder, selection = ledger.round_dir(question.round), ledger.selection(question.round)
         scores, per_tile = tile_scores(folder), mean_nuclei(ledger.labels().values())
         detected = {key: scores[key]["n_detected"] for key in keys if "n_detected" in scores.get(key, {})}
         unknown = unknown_class(self.known_classes, self.class_names)
@@ -56,7 +56,7 @@ class HumanOracle(Oracle):
             predictions=question.drafts,
             nuclei=expected_nuclei(keys, per_tile=per_tile, detected=detected),
             tile_scores={k: scores.get(k, {}) for k in keys},
-            reasons=ledger.selection(question.round)["reasons"],
+            reasons=selection["reasons"] if selection else {},
             seconds_per_nucleus=self.settings["SECONDS_PER_NUCLEUS"],
             seconds_per_tile=self.settings["SECONDS_PER_TILE"],
             copy_images=self.settings["COPY_IMAGES"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def status_of(query: Path, request: Request) -> BatchStatus:
         "seconds_per_nucleus": request.seconds_per_nucleus,
     }
 
-    def cost(keys) -> Cost:
+    def cost(keys: Iterable[str]) -> Cost:
         asked = (request.tiles[key].nuclei for key in keys)
         return Cost.of([mean if nuclei is None else nuclei for nuclei in asked], **seconds)
 

@@ -104,7 +104,15 @@ def answer(
     _ask(result, accept, thinned=thinned, unopened=unopened, twice=twice, two=two)
 
 
-def _ask(result: Returned, accept: Collection[str], *, thinned, unopened, twice, two) -> None:
+def _ask(
+    result: Returned,
+    accept: Collection[str],
+    *,
+    thinned: Mapping[str, str],
+    unopened: list[str],
+    twice: Mapping[str, str],
+    two: Mapping[str, str],
+) -> None:
     """Put the doubts as problems, or as notes where the importer has said what they are."""
     if unopened:
         result.problems.append(

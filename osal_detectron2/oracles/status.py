@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 from ..core.ledger import Ledger
-from ..core.rounds import INIT, next_round
+from ..core.rounds import next_round
 from ..core.run_config import LAZY, OWN, config_file, front_of
 from .exchange import describe_disputes
-from .progress import batch_status
+from .progress import BatchStatus, batch_status
 
 
 def run_status(folder: str | Path) -> str:
@@ -19,7 +19,7 @@ def run_status(folder: str | Path) -> str:
     header, commits = ledger.header, ledger.commits()
     plan, last = header["plan"], commits[-1]["round"] if commits else None
     states = Counter(state for commit in commits for state in commit["states"].values())
-    finished = last not in (None, INIT) and last >= len(plan) - 1
+    finished = isinstance(last, int) and last >= len(plan) - 1
     lines = [
         f"run       {ledger.folder}",
         f"strategy  {header['strategy']} (seed {header['seed']})",
@@ -47,15 +47,15 @@ def run_status(folder: str | Path) -> str:
 
 
 def _rounds(last: None | str | int) -> int:
-    return 0 if last in (None, INIT) else last + 1
+    return last + 1 if isinstance(last, int) else 0
 
 
 def _running(last: None | str | int) -> int:
     following = next_round(last)
-    return 0 if following == INIT else following
+    return following if isinstance(following, int) else 0
 
 
-def _next_command(folder: Path, finished: bool, batch, *, front: str) -> list[str]:
+def _next_command(folder: Path, finished: bool, batch: BatchStatus | None, *, front: str) -> list[str]:
     run = shlex.quote(str(folder))
     if finished:
         return [f"next      python tools/al.py verify {run}"]
