@@ -4,6 +4,8 @@
 up here and nowhere else.
 """
 
+from typing import Any
+
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,8 +40,11 @@ class Detectors:
     def num_known(self) -> int:
         return getattr(self.model, "num_known", self.target.roi_heads.num_classes - self.num_unknown)
 
-    def named(self, name: str) -> nn.Module:
-        """The detector "target" or "auxiliary". Raises ConfigError for one that the model does not have."""
+    def named(self, name: str) -> Any:
+        """The detector "target" or "auxiliary". Raises ConfigError for one that the model does not have.
+
+        Any: torch types whatever is asked of a module as a tensor or a module.
+        """
         found = {"target": self.target, "auxiliary": self.auxiliary}[name]
         if found is None:
             raise ConfigError(

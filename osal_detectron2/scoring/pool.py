@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.utils import comm
 
 from ..core.errors import ConfigError
+from ..data.mapper import TileMapper
 from ..dist import gather
 from ..modeling.detectors import Detectors
 from ..modeling.features import ground_truth_features, image_features
@@ -52,7 +54,8 @@ class PoolScorer:
     Args:
         model: OSALRCNN or a plain detector (DDP-wrapped or not). Put into eval mode during a pass.
         records: image key -> record, for every tile that may be asked for.
-        mapper: inference mapper (no augmentation); `labelled_mapper` also returns the annotated instances.
+        mapper: inference mapper (no augmentation); `labelled_mapper` also returns the annotated instances, and may be
+            left out where no request is for them.
         batch_size, num_workers: cost only, no influence on the result.
 
     `passes` counts tiles, in the terms of the cost table (methods section 4): "target" is a full pass of the target,
@@ -64,13 +67,13 @@ class PoolScorer:
         model: torch.nn.Module,
         records: Mapping[str, dict],
         *,
-        mapper: Callable[[dict], dict],
-        labelled_mapper: Callable[[dict], dict] | None = None,
+        mapper: TileMapper,
+        labelled_mapper: TileMapper | None = None,
         batch_size: int = 8,
         num_workers: int = 0,
     ) -> None:
         self.detectors, self.records = Detectors(model), records
-        self.mapper, self.labelled_mapper = mapper, labelled_mapper
+        self.mapper, self.labelled_mapper = mapper, labelled_mapper or mapper
         self.batch_size, self.num_workers = batch_size, num_workers
         self.passes: dict[str, int] = {}
         self._done: dict[tuple, tuple[set[str], Table]] = {}
@@ -91,7 +94,8 @@ class PoolScorer:
             wanted = request.fields
             reusable = request.reference is None and "roi_feature" not in wanted
         # Fields of detections are columns of one table: what else a request says tells tables apart.
-        kept = (replace(request, over=(), **({"fields": ()} if wanted else {})), seed, round)
+        kind = replace(request, over=())
+        kept = (replace(kind, fields=()) if isinstance(kind, Detections) else kind, seed, round)
         fields, table = self._done.setdefault(kept, (set(), {})) if reusable else (set(), {})
         if not set(wanted) <= fields:
             table.clear()
@@ -107,11 +111,12 @@ class PoolScorer:
     @torch.no_grad()
     def _forward(self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round: int) -> Table:
         detector = self.detectors.named(request.detector)
-        mapper = self.labelled_mapper if isinstance(request, GroundTruthFeatures) else self.mapper
+        whole = self.labelled_mapper if isinstance(request, GroundTruthFeatures) else self.mapper
         view, reference = getattr(request, "view", "identity"), getattr(request, "reference", None)
+        mapper: Callable[[dict], dict] = whole
         if view != "identity" or reference is not None:
             places = {k: reference[k] for k in keys} if reference is not None else {}
-            mapper = ViewMapper(mapper, view, seed=seed, round=round, reference=places)
+            mapper = ViewMapper(whole, view, seed=seed, round=round, reference=places)
         batches = inference_batches(
             [self.records[k] for k in keys],
             mapper,
@@ -134,9 +139,7 @@ class PoolScorer:
         return result
 
 
-def _detections(
-    detector: torch.nn.Module, batch: list[dict], fields: list[str]
-) -> list[dict[str, np.ndarray]]:
+def _detections(detector: Any, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
     with detector.roi_heads.keeping_features() if "roi_feature" in fields else nullcontext():
         outputs = detector(batch)
     rows = []
@@ -152,7 +155,7 @@ def _detections(
     return rows
 
 
-def _rows(request: Pass, detector: torch.nn.Module, batch: list[dict], fields: list[str]) -> list[dict]:
+def _rows(request: Pass, detector: Any, batch: list[dict], fields: list[str]) -> list[dict]:
     """The row of each tile of `batch` for this kind of request."""
     if isinstance(request, GroundTruthFeatures):
         pairs = ground_truth_features(detector, batch)

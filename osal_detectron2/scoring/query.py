@@ -1,15 +1,16 @@
 """Drives a strategy's generator: rank 0 decides, all ranks run the passes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.utils import comm
 
 from ..dist import on_main
 from ..strategies import Pass, QueryContext, Selection, Strategy, check_selection
 from .found import found_on
-from .pool import PoolScorer
+from .pool import PoolScorer, Table
 from .prototypes import refitted_prototypes
 
 
@@ -53,7 +54,7 @@ def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> 
     Raises whatever the strategy raises, on every rank; LedgerError if it breaks its contract.
     """
     dialogue = strategy.select(context) if comm.is_main_process() else None
-    table = None
+    table: Table | None = None
     while True:
         message = on_main(_advance, dialogue, table)
         if isinstance(message, Selection):
@@ -61,7 +62,7 @@ def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> 
         table = scorer.run(message, seed=context.seed, round=context.round)
 
 
-def _advance(dialogue, table) -> Pass | Selection:
+def _advance(dialogue: Generator[Pass, Any, Selection], table: Table | None) -> Pass | Selection:
     try:
         return dialogue.send(table)
     except StopIteration as stop:

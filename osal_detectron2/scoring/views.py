@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from PIL import Image
 
 from ..core.errors import ConfigError
 from ..core.seeding import generator
@@ -53,7 +52,7 @@ class View:
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
-        resize = T.ResizeTransform(height, width, *self.size(height, width), Image.BILINEAR)
+        resize = T.ResizeTransform(height, width, *self.size(height, width))
         return resize.apply_image(image)
 
     def map_boxes(self, boxes: np.ndarray, *, height: int, width: int) -> np.ndarray:
@@ -155,7 +154,7 @@ def _shrink(tile: _Tile, scale: float) -> View:
 def _rotate(tile: _Tile, degrees: float) -> View:
     """Counter-clockwise about the centre, on a black canvas that holds all of it, squeezed to the tile's size."""
     turn = T.RotationTransform(tile.height, tile.width, degrees, expand=True)
-    squeeze = T.ResizeTransform(int(turn.bound_h), int(turn.bound_w), tile.height, tile.width, Image.BILINEAR)
+    squeeze = T.ResizeTransform(int(turn.bound_h), int(turn.bound_w), tile.height, tile.width)
     return View(T.TransformList([turn, squeeze]))
 
 
