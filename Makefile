@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist worksteal
 KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo test test-slow matrix lint format bundle clean
+.PHONY: help setup data demo test test-slow matrix lint format lock bundle clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -49,6 +49,10 @@ lint: setup ## ruff's rules and format, mypy's types
 format: setup ## mend what ruff can mend
 	@$(VENV_PYTHON) -m ruff check --fix .
 	@$(VENV_PYTHON) -m ruff format .
+
+lock: ## requirements/lock.txt anew from base.txt and dev.txt beside it; versions stay where they can (pip install uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.10 \
+		--custom-compile-command "make lock" requirements/base.txt requirements/dev.txt -o requirements/lock.txt
 
 bundle: ## wheels for a machine without a network (PYTHON=3.12 TORCH=no HAVE=pip-freeze.txt)
 	@$(or $(wildcard $(VENV_PYTHON)),python3) tools/bundle.py --target $(TARGET) --torch $(TORCH) $(if $(HAVE),--have $(HAVE))

@@ -18,7 +18,7 @@ torch and torchvision come with osal_detectron2 (python -m pip install -e .). De
 its own name; after that command install it in one of two ways:
   upstream, compiled against your torch:
     python -m pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git'
-  or the repack of its Python part, which is all that osal_detectron2 uses (Python 3.10 to 3.12):
+  or the repack of its Python part, which is all that osal_detectron2 uses (Python 3.10 to 3.13):
     python -m pip install --no-deps --only-binary=:all: --python-version 3.10 --upgrade \\
       --target "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" sal-detectron2==0.7.2
 `make setup` does all of it in .venv. More in docs/install.md."""

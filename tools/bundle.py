@@ -3,12 +3,14 @@
 
 --target is a Python version or an interpreter of the target machine's version. With --torch no the bundle
 leaves out torch, torchvision and the CUDA libraries, for machines that have their own; with --have it leaves
-out what the file lists, the target machine's `pip freeze`. There (Linux x86-64): python3 install.py
+out what the file lists, the target machine's `pip freeze`. Only files with the hashes of requirements/ get in, and
+install.py takes only the wheels of SHA256SUMS. There (Linux x86-64): python3 install.py
 
 Example: python3 tools/bundle.py --target 3.12 --torch no
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +18,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = ROOT / "requirements"
+from install_bundle import sha256
+from setup_environment import REQUIREMENTS, ROOT, SUPPORTED, OtherBytes, explain, locked
+
+try:
+    from packaging.markers import Marker
+except ImportError:
+    from pip._vendor.packaging.markers import Marker
+
+VERSIONS = [f"{major}.{minor}" for major, minor in SUPPORTED]
+TORCH = re.compile(r"torch|triton|nvidia-|cuda-")  # with what only torch asks for
 SOURCE_ONLY = ("fvcore", "iopath", "antlr4-python3-runtime")
 # What a manylinux wheel may be tagged with; pip wants every tag named.
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(34, 4, -1)] + ["manylinux2014_x86_64"]
@@ -33,7 +43,7 @@ def normal(name):
 
 
 def target_version(target):
-    """Return "3.10", "3.11" or "3.12" from a version or an interpreter."""
+    """Return "3.10" ... "3.13" from a version or an interpreter."""
     if not re.fullmatch(r"3\.\d+", target):
         code = "import sys; print('%d.%d' % sys.version_info[:2])"
         try:
@@ -44,27 +54,28 @@ def target_version(target):
             raise BundleError(
                 f"{target!r} is neither a Python version such as 3.12 nor an interpreter"
             ) from error
-    if target not in ("3.10", "3.11", "3.12"):
-        raise BundleError(f"Python {target} is not supported; 3.10, 3.11 and 3.12 are")
+    if target not in VERSIONS:
+        raise BundleError(f"Python {target} is not supported; {', '.join(VERSIONS)} are")
     return target
 
 
 def read_pins(version):
-    """Return {name: requirement} of everything pinned, the test tools too, for Python `version`.
+    """Return {name: requirement with its hashes} of everything pinned, the test tools too, for Python `version`.
 
     Markers are resolved here, because pip evaluates markers for the Python that it runs on.
     """
-    recent = version != "3.10"
+    target = {"python_version": version, "python_full_version": f"{version}.0", "sys_platform": "linux"}
+    target.update(platform_system="Linux", platform_machine="x86_64", implementation_name="cpython")
     pins = {}
-    for file in ("base.txt", "dev.txt", "transitive.txt"):
-        for line in (REQUIREMENTS / file).read_text().splitlines():
-            requirement, _, marker = (part.strip() for part in line.partition(";"))
-            if requirement.startswith(("#", "-")) or not requirement:
-                continue
-            if not marker or recent == (">=" in marker):
-                pins[normal(requirement.partition("=")[0])] = requirement
+    for name, requirement in locked():
+        requirement, marker, hashes = re.fullmatch(
+            r"([^ ;]+)(?: ; (.+?))?( \\\n(?s:.+))", requirement
+        ).groups()
+        if marker is None or Marker(marker).evaluate(target):
+            pins[normal(name)] = requirement + hashes
     # A server has no libGL, which opencv-python loads.
-    pins["opencv-python-headless"] = pins.pop("opencv-python").replace("python", "python-headless")
+    del pins["opencv-python"]
+    pins["opencv-python-headless"] = (REQUIREMENTS / "opencv-headless.txt").read_text()
     return pins
 
 
@@ -77,22 +88,32 @@ def read_have(path):
     return {normal(re.split(r"[\s=@;]", line.strip())[0]) for line in lines if line.strip()}
 
 
-def pip(*arguments):
-    command = [sys.executable, "-m", "pip", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def pip(*arguments, pins=(), pythonpath=""):
+    """Run pip, for the requirements `pins` if there are any; BundleError with one message when it fails."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(pins))
+        file.flush()
+        command = [sys.executable, "-m", "pip", *arguments, *(["-r", file.name] if pins else [])]
+        environ = {**os.environ, "PYTHONPATH": pythonpath} if pythonpath else None
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+        )
     if done.returncode:
+        refused = explain(done.stdout, "")
+        if isinstance(refused, OtherBytes):
+            raise BundleError(str(refused))
         errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
         raise BundleError(" ".join(errors[:2]) or done.stdout.strip()[-500:])
 
 
-def build_own_wheel(folder):
+def build_own_wheel(build):
     """Build osal_detectron2's wheel from a clean copy: an old build/ would bring back deleted modules."""
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
             if (ROOT / name).exists():
                 shutil.copy2(ROOT / name, temporary)
         shutil.copytree(ROOT / "osal_detectron2", Path(temporary) / "osal_detectron2")
-        pip("wheel", "--no-deps", "--wheel-dir", str(folder), temporary)
+        build(temporary)
 
 
 def collect(folder, version, with_torch, have):
@@ -101,27 +122,29 @@ def collect(folder, version, with_torch, have):
     if not with_torch:
         have = have | {"torch", "torchvision"}
     wanted = {name: requirement for name, requirement in pins.items() if name not in have}
+    if "torch" not in wanted:
+        wanted = {name: requirement for name, requirement in wanted.items() if not TORCH.match(name)}
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.whl"):
+    for old in [*folder.glob("*.whl"), *folder.glob("SHA256SUMS")]:
         old.unlink()
-    build_own_wheel(folder)
-    source_only = [wanted[name] for name in SOURCE_ONLY if name in wanted]
-    if source_only:
-        pip("wheel", "--no-deps", "--wheel-dir", str(folder), *source_only)
-    target = [
-        "--only-binary=:all:",
-        "--implementation=cp",
-        "--find-links",
-        str(folder),
-        "--dest",
-        str(folder),
-    ]
+    source_only = [wanted.pop(name) for name in SOURCE_ONLY if name in wanted]
+    with tempfile.TemporaryDirectory() as setuptools:  # the pinned one builds
+
+        def build(*sources, pins=()):
+            options = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
+            pip("wheel", *options, *sources, pins=pins, pythonpath=setuptools)
+
+        pip("install", "--no-deps", "--target", setuptools, pins=[pins["setuptools"]])
+        build_own_wheel(build)
+        if source_only:
+            build(pins=source_only)
+    target = ["--only-binary=:all:", "--implementation=cp", "--no-deps", "--dest", str(folder)]
     platforms = [f"--platform={platform}" for platform in PLATFORMS]
-    # Everything is pinned; only torch brings packages (CUDA) that are not listed.
-    dependencies = [] if "torch" in wanted else ["--no-deps"]
-    pip("download", *target, *platforms, *dependencies, f"--python-version={version}", *wanted.values())
+    pip("download", *target, *platforms, f"--python-version={version}", pins=wanted.values())
     # Tagged for CPython 3.10 alone; install.py unpacks it for every version.
-    pip("download", *target, "--no-deps", "--python-version=3.10", "-r", str(REQUIREMENTS / "detectron2.txt"))
+    pip("download", *target, "--python-version=3.10", "-r", str(REQUIREMENTS / "detectron2.txt"))
+    sums = [f"{sha256(wheel)}  {wheel.name}\n" for wheel in sorted(folder.glob("*.whl"))]
+    (folder / "SHA256SUMS").write_text("".join(sums))
     shutil.copy2(ROOT / "tools" / "install_bundle.py", folder / "install.py")
 
 

@@ -20,8 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-PINNED = ("-r", str(REQUIREMENTS / "base.txt"), "-r", str(REQUIREMENTS / "dev.txt"))
-SUPPORTED = ((3, 10), (3, 11), (3, 12))
+DIRECT = ("-r", str(REQUIREMENTS / "base.txt"), "-r", str(REQUIREMENTS / "dev.txt"))
+# The same, all that they bring along, and the sha256 of every file of each: pip refuses any other bytes.
+LOCK = REQUIREMENTS / "lock.txt"
+SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
 # Measured on Linux x86-64: the finished environment has 6.4 GB; pip's downloads, 2.8 GB, lie in the temporary
 # folder until they are installed.
 VENV_GB, DOWNLOAD_GB = 6.5, 3.0
@@ -37,10 +39,18 @@ UNREACHABLE = (
     "(pip config list), then run the same command again; it carries on. For a machine without any network "
     "see `make bundle` in docs/install.md."
 )
+# What pip prints for a file whose bytes are not the pinned ones.
+OTHER_BYTES = re.compile(
+    r"^ +(\S+?)(?:==\S+)?(?: from (\S+).*)?:\n(?:.*Expected.*\n(?:.* or .*\n)*) +Got +(\w+)", re.M
+)
 
 
 class SetupError(Exception):
     """The set-up cannot go on; the message is for the user."""
+
+
+class OtherBytes(SetupError):
+    """A downloaded file is not the pinned one."""
 
 
 def check_interpreter(version=sys.version_info[:3]):
@@ -48,7 +58,7 @@ def check_interpreter(version=sys.version_info[:3]):
     if tuple(version[:2]) not in SUPPORTED:
         found = ".".join(str(part) for part in version)
         raise SetupError(
-            f"{sys.executable} is Python {found}, but 3.10, 3.11 or 3.12 is needed. "
+            f"{sys.executable} is Python {found}, but 3.10 to 3.13 is needed. "
             "Name another interpreter, e.g.: make setup PYTHON=python3.11"
         )
     try:
@@ -81,7 +91,19 @@ def check_disk(venv, disk_usage=shutil.disk_usage):
 
 
 def explain(output, log):
-    """Return the one message for a failed pip, from what it printed."""
+    """Return the SetupError with the one message for a failed pip, from what it printed."""
+    other = OTHER_BYTES.search(output)
+    if other:
+        return OtherBytes(
+            f"{other.group(1)} was refused: {other.group(2) or 'its file'} is not the file that requirements/ pins "
+            f"(its sha256 is {other.group(3)}). It was changed or built anew: take another index or mirror (pip "
+            "config list) or empty pip's cache (pip cache purge), then run the same command again; it carries on."
+        )
+    return SetupError(reason(output, log))
+
+
+def reason(output, log):
+    """Return why pip failed and what to do, from what it printed."""
     if "No space left on device" in output:
         return (
             f"the disk is full: that of {ROOT} or of the temporary folder {tempfile.gettempdir()} (TMPDIR "
@@ -99,10 +121,10 @@ def explain(output, log):
     return "pip failed: {}\nAll of its output: {}".format(" ".join(errors[:3]), log)
 
 
-def pin(name):
-    """Return the version that base.txt pins `name` to."""
-    text = (REQUIREMENTS / "base.txt").read_text()
-    return re.search(rf"^{re.escape(name)}==([^\s;]+)", text, re.MULTILINE).group(1)
+def locked():
+    """Return [(name, requirement)] of lock.txt, each with its marker and hashes, as pip reads it from a file."""
+    pairs = re.findall(r"^(([\w.-]+)==(?:.*\\\n)*.*)$", LOCK.read_text(), re.MULTILINE)
+    return [(name, requirement) for requirement, name in pairs]
 
 
 def fingerprint(version):
@@ -157,28 +179,33 @@ class Environment:
                     print("   ", lines[-1].strip()[:100], flush=True)
             process.wait()
         if process.returncode:
-            raise SetupError(explain("".join(lines), self.log))
+            raise explain("".join(lines), self.log)
 
     def satisfied(self):
         """Tell, without a network, whether every pin is installed, whoever installed it."""
-        arguments = ["--isolated", "install", "--no-index", "--no-deps", "--dry-run", *PINNED]
+        arguments = ["--isolated", "install", "--no-index", "--no-deps", "--dry-run", *DIRECT]
         return (
             subprocess.run([str(self.python), "-m", "pip", *arguments], capture_output=True).returncode == 0
         )
 
     def install_pinned(self):
         """Install the pinned requirements from the package index."""
-        probe = self.path / "probe"
+        first = self.path / "first"
+        shutil.rmtree(str(first), ignore_errors=True)
+        first.mkdir()
+        (first / "setuptools.txt").write_text(dict(locked())["setuptools"])
         try:  # a small package first, without retries: no network shows in seconds, not after minutes
             self.pip(
-                "download", "--no-deps", "--retries=0", f"--dest={probe}", "tabulate==" + pin("tabulate")
+                "download", "--no-deps", "--retries=0", f"--dest={first}", f"-r{first / 'setuptools.txt'}"
             )
+        except OtherBytes:
+            raise
         except SetupError as error:
             raise SetupError(UNREACHABLE) from error
-        shutil.rmtree(str(probe))
         # fvcore, iopath and antlr4 are source-only: the pinned setuptools builds them.
-        self.pip("install", "setuptools==" + pin("setuptools"))
-        self.pip("install", "--no-build-isolation", "--use-pep517", *PINNED)
+        self.pip("install", "--no-index", *map(str, first.glob("setuptools-*")))
+        shutil.rmtree(str(first))
+        self.pip("install", "--no-build-isolation", "--use-pep517", "--require-hashes", f"-r{LOCK}")
 
     def install_detectron2(self):
         """Install the repack unless some Detectron2 is there already, e.g. one built from upstream."""
@@ -197,10 +224,9 @@ class Environment:
         problem = self.query("try:\n    import cv2\nexcept ImportError as error:\n    print(error)")
         if not problem:
             return
-        version = pin("opencv-python")
-        print(f"  opencv-python does not load ({problem}): taking opencv-python-headless {version} instead")
+        print(f"  opencv-python does not load ({problem}): taking opencv-python-headless instead")
         self.pip("uninstall", "-y", "opencv-python", "opencv-python-headless")
-        self.pip("install", "--no-deps", "opencv-python-headless==" + version)
+        self.pip("install", "--no-deps", "-r", str(REQUIREMENTS / "opencv-headless.txt"))
 
     def verify(self):
         """Raise SetupError unless Detectron2 can train here: half a package has slipped in, say."""
@@ -223,7 +249,7 @@ def set_up(venv):
         environment.create()
         version = environment.version()
     if version not in SUPPORTED:
-        raise SetupError(f"{venv} holds Python {version[0]}.{version[1]}; 3.10 to 3.12 is needed. Remove it.")
+        raise SetupError(f"{venv} holds Python {version[0]}.{version[1]}; 3.10 to 3.13 is needed. Remove it.")
     if version != sys.version_info[:2]:
         print(f"Using {venv} as it is, with Python {version[0]}.{version[1]}; remove it for another version.")
     wanted = fingerprint(version)

@@ -1,15 +1,19 @@
 """The set-up of a fresh machine: what it refuses, what it says, and that the pins fit together."""
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import sys
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import Specifier
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "setup_environment.py"
@@ -50,11 +54,11 @@ def test_what_is_installed_already_needs_no_disk_again(tmp_path):
     setup_environment.check_disk(tmp_path / ".venv", disk_usage=lambda path: Usage(free=3.25e9))
 
 
-@pytest.mark.parametrize("version", [(3, 9, 18), (3, 13, 0)])
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
 def test_wrong_python_is_named_with_the_way_out(version):
     with pytest.raises(setup_environment.SetupError) as caught:
         setup_environment.check_interpreter(version)
-    assert "is Python {}.{}.{}, but 3.10, 3.11 or 3.12".format(*version) in str(caught.value)
+    assert "is Python {}.{}.{}, but 3.10 to 3.13 is needed".format(*version) in str(caught.value)
     assert "PYTHON=" in str(caught.value)
 
 
@@ -77,7 +81,7 @@ def test_missing_venv_module_names_the_debian_package(monkeypatch):
     ],
 )
 def test_failures_of_pip_are_told_apart(output, message):
-    assert message in setup_environment.explain(output, Path("the.log"))
+    assert message in str(setup_environment.explain(output, Path("the.log")))
 
 
 def test_without_an_index_one_message_and_nothing_counts_as_done(tmp_path):
@@ -118,18 +122,89 @@ def test_opencv_is_replaced_only_where_it_does_not_load(tmp_path, monkeypatch, c
     if loads:
         assert calls == []
     else:
-        version = setup_environment.pin("opencv-python")
         assert [call[0] for call in calls] == ["uninstall", "install"]
-        assert calls[1][-1] == f"opencv-python-headless=={version}"
+        version = {pin.name: pin.specifier for pin in requirements("base.txt", "3.11")}["opencv-python"]
+        assert f"opencv-python-headless{version} " in Path(calls[1][-1]).read_text()
         assert "libGL.so.1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
-def test_every_pin_is_exact_and_given_once_for_each_python(python):
-    pins = [pin for file in ("base.txt", "dev.txt", "transitive.txt") for pin in requirements(file, python)]
-    names = [pin.name.lower() for pin in pins]
-    assert sorted(names) == sorted(set(names))
-    assert {specifier.operator for pin in pins for specifier in pin.specifier} <= {"==", "==="}
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_lock_has_every_pin_once_and_with_hashes(python):
+    environment = dict(default_environment(), python_version=python, python_full_version=f"{python}.0")
+    lock = {}
+    for name, requirement in setup_environment.locked():
+        pin, *hashes = requirement.replace("\\\n", "").split("--hash=sha256:")
+        pin = Requirement(pin.strip())
+        assert hashes and all(len(text.strip()) == 64 for text in hashes), name
+        if pin.marker is None or pin.marker.evaluate(environment):
+            assert name not in lock
+            lock[name] = next(iter(pin.specifier))
+    for pin in [*requirements("base.txt", python), *requirements("dev.txt", python)]:
+        (specifier,) = pin.specifier
+        assert specifier.operator in ("==", "===")
+        assert lock.get(pin.name.lower()) == Specifier(f"=={specifier.version}"), "make lock"
+    assert "triton" in lock  # torch's needs too
+
+
+def wheel(folder, name, version, code):
+    """Write a wheel, of one module, for CPython 3.10."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-{version}-cp310-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("detectron2/__init__.py", code)
+        info = f"{name}-{version}.dist-info"
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp310-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """An environment with pip alone, and no index but tmp_path / "index"."""
+    environment = setup_environment.Environment(tmp_path / "venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment.path], check=True)
+    (site_packages,) = environment.path.glob("lib/python*/site-packages")
+    (site_packages / "pip").symlink_to(importlib.metadata.distribution("pip").locate_file("pip"))
+    for name, value in {
+        "CONFIG_FILE": os.devnull,
+        "NO_INDEX": "1",
+        "FIND_LINKS": str(tmp_path / "index"),
+    }.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    return environment
+
+
+def test_a_tampered_repack_is_refused_and_its_own_bytes_are_not(bare, tmp_path, monkeypatch):
+    path = wheel(tmp_path / "index", "sal_detectron2", "0.7.2", "print('the pinned one')")
+    pinned = path.read_bytes()
+    (tmp_path / "detectron2.txt").write_text(
+        f"sal-detectron2==0.7.2 --hash=sha256:{hashlib.sha256(pinned).hexdigest()}\n"
+    )
+    wheel(tmp_path / "index", "sal_detectron2", "0.7.2", "print('another one')")
+    with pytest.raises(setup_environment.OtherBytes) as caught:
+        bare.install_detectron2()  # by the real pin
+    monkeypatch.setattr(setup_environment, "REQUIREMENTS", tmp_path)
+    with pytest.raises(setup_environment.OtherBytes) as caught:
+        bare.install_detectron2()
+    assert str(caught.value).startswith(f"sal-detectron2 was refused: file://{path} is not the file that")
+    assert "pip config list" in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(bare.path.glob("lib/python*/site-packages/detectron2"))
+    path.write_bytes(pinned)
+    bare.install_detectron2()
+    assert bare.query("import detectron2") == "the pinned one"
+
+
+def test_a_tampered_wheel_of_the_lock_is_refused_and_not_taken_for_a_missing_network(bare, tmp_path):
+    wheel(tmp_path / "index", "setuptools", dict(setup_environment.locked())["setuptools"][12:19], "")
+    (tmp_path / "index").rename(tmp_path / "x")
+    with pytest.raises(setup_environment.SetupError, match="index cannot be reached"):
+        bare.install_pinned()
+    (tmp_path / "x").rename(tmp_path / "index")
+    renamed = next((tmp_path / "index").iterdir())
+    renamed.rename(renamed.with_name(renamed.name.replace("cp310", "py3")))
+    with pytest.raises(setup_environment.OtherBytes, match="^setuptools was refused"):
+        bare.install_pinned()
 
 
 def test_pins_satisfy_what_setup_py_asks_for(monkeypatch):
