@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Look after an active learning run: where it stands, labels from people, an audit, one tile's story.
 
-Needs Python and numpy only. Example:
+Needs Python and numpy only (`cost` scipy, too). Example:
     python tools/al.py status output/run1
     python tools/al.py import output/run1 labelled.json --dry-run
 """
@@ -21,6 +21,7 @@ from osal_detectron2.exchange.registry import FORMATS, write_for_tool
 from osal_detectron2.oracles.exchange import import_batch, open_request, prefer_annotator
 from osal_detectron2.oracles.returned import ACCEPT
 from osal_detectron2.oracles.status import run_status
+from osal_detectron2.oracles.timed import describe_cost
 
 
 def _parser():
@@ -46,6 +47,11 @@ def _parser():
     )
     why.add_argument(
         "tile", metavar="TILE", help="file_name of the tile in the COCO file, or a part that only it has"
+    )
+    add(
+        "cost",
+        "what a tile, a nucleus and a draft cost, fitted to the times that a tool measured",
+        "python tools/al.py cost output/run1",
     )
     out = add(
         "export",
@@ -203,7 +209,9 @@ def main(argv=None) -> int:
         elif args.command == "prefer":
             _prefer(args)
         else:
-            print(run_status(args.run) if args.command == "status" else explain(args.run, args.tile))
+            Ledger.open(args.run)
+            say = {"status": run_status, "cost": describe_cost}.get(args.command)
+            print(say(args.run) if say else explain(args.run, args.tile))
     except OSALError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

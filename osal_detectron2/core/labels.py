@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .annotation_cost import Work
 from .errors import DataError, LedgerError
 from .store import read_json, write_json
 
@@ -24,6 +25,8 @@ class TileLabels:
 
     state: "labelled" (one box or more), "reviewed_empty" or "rejected" (no box).
     boxes: (x, y, w, h) in pixels, floats, w and h above 0. classes: one class name a box.
+    seconds: that people took for the tile, all of them together; None where nobody measured. work: what they did, where
+    drafts lay before them. Neither is part of what is said of the tile, so answers that differ in them are equal.
     Raises DataError for anything else.
     """
 
@@ -31,6 +34,8 @@ class TileLabels:
     boxes: Sequence[Sequence[float]] = field(default=())
     classes: Sequence[str] = field(default=())
     annotator: str = "simulated"
+    seconds: float | None = field(default=None, compare=False)
+    work: Work | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
@@ -48,11 +53,15 @@ class TileLabels:
 
     def as_json(self) -> dict:
         """The entry of labels.json."""
+        spent = {} if self.seconds is None else {"seconds": self.seconds}
+        done = {} if self.work is None else {"work": asdict(self.work)}
         return {
             "state": self.state,
             "boxes": [list(box) for box in self.boxes],
             "classes": list(self.classes),
             "annotator": self.annotator,
+            **spent,
+            **done,
         }
 
 
@@ -96,7 +105,11 @@ class LabelFile:
         try:
             tiles = {}
             for key, entry in content["tiles"].items():
-                tiles[key] = TileLabels(entry["state"], entry["boxes"], entry["classes"], entry["annotator"])
+                work = entry.get("work")
+                tiles[key] = TileLabels(
+                    entry["state"], entry["boxes"], entry["classes"], entry["annotator"],
+                    seconds=entry.get("seconds"), work=None if work is None else Work(**work),
+                )  # fmt: skip
             key = None
             return cls(classes=tuple(content["classes"]), tiles=tiles)
         except (KeyError, TypeError, AttributeError, DataError) as error:

@@ -100,7 +100,7 @@ class Session:
             ledger=ledger,
             plan=plan,
             oracle=oracle,
-            cost=AnnotationCost(osal.ORACLE.SECONDS_PER_TILE, osal.ORACLE.SECONDS_PER_NUCLEUS),
+            cost=AnnotationCost.of_settings(osal.ORACLE),
             make_scorer=self.make_scorer,
             evaluate=self.evaluate,
             seed=osal.SEED,

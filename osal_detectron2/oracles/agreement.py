@@ -1,12 +1,14 @@
-"""Whether two annotators say the same of a tile, and if not, what they differ in."""
+"""Whether two annotators say the same of a tile, and if not, what they differ in; and what one did to her drafts."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.annotation_cost import Work
 from ..core.boxes import pairwise_iou_xywh
-from ..core.labels import TileLabels
+from ..core.labels import LABELLED, REJECTED, TileLabels
 
 AGREE_IOU = 0.5
 
@@ -60,3 +62,18 @@ def difference(first: TileLabels, second: TileLabels) -> Difference:
                 same += 1
     states = (first.state, second.state) if first.state != second.state else None
     return Difference(same=same, other_class=other, only=(len(left), len(right)), states=states)
+
+
+def work_of(drafts: Sequence[tuple[str, float, float, float, float]], labels: TileLabels) -> Work | None:
+    """What somebody did who had `drafts` (class, x, y, w, h) before her and made `labels` of them; None without drafts.
+
+    A draft is confirmed if a nucleus of its class is there (IoU .5 or more), however its box was moved.
+    """
+    if not drafts:
+        return None
+    if labels.state == REJECTED:
+        return Work()
+    before = TileLabels(LABELLED, [box for _, *box in drafts], [name for name, *_ in drafts])
+    found = difference(before, labels)
+    corrected = found.other_class.total() + found.only[0]
+    return Work(marked=found.only[1], confirmed=found.same, corrected=corrected)

@@ -13,13 +13,13 @@ Otherwise the tile is disputed, and open until somebody is chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.errors import DataError, LedgerError
 from ..core.labels import LabelFile, TileLabels
 from ..core.store import read_json, write_json
-from .agreement import difference
+from .agreement import difference, work_of
 from .batch import DISPUTED, PENDING, Request
 
 IMPORTED_SCHEMA = "osal-imported/2"
@@ -81,6 +81,14 @@ class Answers:
         """The latest answer of each annotator for a tile, in the order in which they answered first."""
         return self._by_tile.get(tile, {})
 
+    def seconds(self, tile: str) -> float | None:
+        """What a tile took all who answered, each her latest answer; None unless the time of each is known."""
+        spent = {
+            e.labels.annotator: e.seconds for e in self.events if isinstance(e, Answer) and e.tile == tile
+        }
+        known = [seconds for seconds in spent.values() if seconds is not None]
+        return sum(known) if known and len(known) == len(spent) else None
+
     def agreed(self, tile: str) -> bool:
         """Whether all who answered say the same."""
         answers = list(self.of(tile).values())
@@ -120,7 +128,11 @@ class Answers:
 
     def write_labels(self, query: Path, request: Request) -> None:
         """Write labels.json beside `query` if every tile has an answer that counts."""
-        labels = {key: label for key in request.tiles if (label := self.label(key))}
+        labels = {
+            key: replace(label, seconds=self.seconds(key), work=work_of(tile.prelabels, label))
+            for key, tile in request.tiles.items()
+            if (label := self.label(key))
+        }
         if len(labels) == len(request.tiles):
             LabelFile(request.classes, labels).write(query.parent / "labels.json")
 

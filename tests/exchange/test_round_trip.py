@@ -9,11 +9,14 @@ import pytest
 from exporting import DRAFTS, KEYS
 from waiting_run import files
 
+from osal_detectron2.core.annotation_cost import AnnotationCost
 from osal_detectron2.core.errors import DataError, OutputError
+from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.store import read_json
 from osal_detectron2.exchange.registry import FORMATS, read_sheets, write_for_tool
 from osal_detectron2.oracles.answers import Answers
 from osal_detectron2.oracles.exchange import import_batch, open_request
+from osal_detectron2.oracles.timed import timed_tiles
 
 WITH_STATES = ("label-studio", "cvat", "geojson")
 WITHOUT = ("yolo", "voc")
@@ -191,6 +194,15 @@ def test_several_people_of_one_label_studio_file(run):
         run, path, map_annotator={"user 1": "anna"}, treat_skipped_as="rejected", prefer="anna"
     )
     assert KEYS[4] in report.rejected and report.complete
+    # Two people were paid for the first tile; what a tile took stands with its labels, and by annotator for the fit.
+    labels = LabelFile.read(run / "rounds/init/labels.json").tiles
+    assert labels[KEYS[0]].seconds == 12.5 + 99 and labels[KEYS[1]].seconds == 13.5
+    assert AnnotationCost().of(labels[KEYS[0]]) == 111.5
+    drafts = len(DRAFTS[KEYS[0]])
+    timed = timed_tiles(run)
+    assert [t.seconds for t in timed if t.annotator == "anna"][:3] == [12.5, 13.5, 14.5]
+    (ben,) = [t for t in timed if t.annotator == "ben@lab"]
+    assert ben.work.confirmed + ben.work.corrected == drafts and ben.seconds == 99
 
 
 def test_a_rotated_box_and_a_prediction_that_nobody_opened(run):
