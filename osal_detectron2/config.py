@@ -31,6 +31,9 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.DATA.TRAIN_IMAGE_ROOT = ""
     cfg.OSAL.DATA.TEST_JSON = ""
     cfg.OSAL.DATA.TEST_IMAGE_ROOT = ""
+    # The folder of the record with the labels of the test tiles (`osal campaign`): they count from the round on in
+    # which they are there, and those of the JSON do not.
+    cfg.OSAL.DATA.TEST_RECORD = ""
     # Unknown nuclei in the target's training tiles. "drop": not annotated, hence background in RPN and ROI
     # (the protocol of the open-set detection literature); "ignore": excluded from both losses (needs OSALRCNN);
     # "class": learnt as one more class, "classes": each under its own name. The target never shows what it takes
@@ -107,6 +110,9 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.ORACLE.DRAFT_SCORE = 0.3
     # Put copies of the images of a batch into its folder, to hand it on whole.
     cfg.OSAL.ORACLE.COPY_IMAGES = False
+    # With "human" and BUDGET.INIT_FILE: the folder of the record that holds the labels of the initial tiles
+    # (`osal campaign`). Without it they are those of the JSON.
+    cfg.OSAL.ORACLE.INIT_RECORD = ""
 
     # ---- evaluation -------------------------------------------------------------------------------------
     cfg.OSAL.EVAL = CN()

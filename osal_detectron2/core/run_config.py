@@ -7,8 +7,9 @@ from pathlib import Path
 
 from .store import write_bytes
 
-# The fronts: tools/train_al.py, tools/lazy_train_al.py, and a session in anybody's own script or trainer.
-YAML, LAZY, OWN = "yaml", "lazy", "own"
+# The fronts: tools/train_al.py, tools/lazy_train_al.py, and a session in anybody's own script or trainer. A campaign
+# has records in the form of a run that ask for tiles and train nothing.
+YAML, LAZY, OWN, CAMPAIGN = "yaml", "lazy", "own", "campaign"
 
 # The resolved config that our tools read. Nobody else writes this name, while Detectron2's `default_setup` leaves a
 # config.yaml of its own, before our session has filled in the classes or after it.

@@ -278,8 +278,7 @@ class Session:
         """Metrics of the target detector on the test set; where nothing is labelled there, only a flag. Collective."""
         make_evaluator = partial(
             OpenSetCOCOEvaluator,
-            self.plan.test,
-            self.plan.known_classes,
+            known_classes=self.plan.known_classes,
             max_dets=self.max_dets,
             unknown=self.osal.EVAL.UNKNOWN,
             aose_score_thresh=self.osal.EVAL.AOSE_SCORE_THRESH,
@@ -291,6 +290,8 @@ class Session:
             make_evaluator,
             batch_size=self.osal.SCORING.BATCH_SIZE,
             num_workers=self.num_workers,
+            record=self.osal.DATA.TEST_RECORD,
+            known_classes=self.plan.known_classes,
         )
 
     def _report(self, folder, round_index) -> None:

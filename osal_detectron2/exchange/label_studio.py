@@ -7,7 +7,7 @@ packages, to read what is plain JSON. Boxes are in percent of the image.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
@@ -37,39 +37,42 @@ README = """\
 
 def write(request: Request, folder: Path) -> None:
     """Write tasks.json and labels.xml, the labelling configuration."""
-    tasks = [
-        {
-            "data": {
-                "image": "/data/local-files/?d="
-                + quote(f"{folder.name}/images/{place_of(key, 'or use COCO')}"),
-                "osal_key": key,
-                "osal_batch": request.batch,
-                "osal_round": request.round,
-                "rank": rank,
-                "reason": tile.reason,
-                **{f"score_{name}": value for name, value in tile.ranking.items()},
-            },
-            "predictions": [
-                {
-                    "model_version": f"osal {request.round}",
-                    "result": [_region(f"draft{i}", tile, *draft) for i, draft in enumerate(tile.drafts)],
-                }
-            ],
-        }
-        for rank, (key, tile) in enumerate(request.tiles.items(), start=1)
-    ]
+    tasks = []
+    for rank, key in enumerate(request.tiles, start=1):
+        place = quote(f"{folder.name}/images/{place_of(key, 'or use COCO')}")
+        tasks.append(task(request, key, rank=rank, image=f"/data/local-files/?d={place}"))
+    texts = {"tasks.json": json.dumps(tasks, indent=1, ensure_ascii=True) + "\n"}
+    write_texts(folder, texts | {"labels.xml": labelling_config(request.offered)})
+
+
+def task(request: Request, key: str, *, rank: int, image: str) -> dict:
+    """The task of a tile with its drafts as a prediction; `image`: where the server finds the tile."""
+    tile = request.tiles[key]
+    data = {
+        "image": image,
+        "osal_key": key,
+        "osal_batch": request.batch,
+        "osal_round": request.round,
+        "rank": rank,
+        "reason": tile.reason,
+        **{f"score_{name}": value for name, value in tile.ranking.items()},
+    }
+    drafts = [_region(f"draft{i}", tile, *draft) for i, draft in enumerate(tile.drafts)]
+    return {"data": data, "predictions": [{"model_version": f"osal {request.round}", "result": drafts}]}
+
+
+def labelling_config(classes: Sequence[str]) -> str:
+    """The XML that tells Label Studio what there is to mark."""
     labels = "".join(
         f"    <Label value={quoteattr(name)} background={quoteattr(class_colour(i))}/>\n"
-        for i, name in enumerate(request.offered)
+        for i, name in enumerate(classes)
     )
-    config = (
+    return (
         '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
         f'  <RectangleLabels name="nucleus" toName="image" canRotate="false">\n{labels}  </RectangleLabels>\n'
         '  <Choices name="tile" toName="image" choice="multiple">\n'
         f'    <Choice value="{NOT_USABLE}"/>\n  </Choices>\n</View>\n'
     )
-    texts = {"tasks.json": json.dumps(tasks, indent=1, ensure_ascii=True) + "\n", "labels.xml": config}
-    write_texts(folder, texts)
 
 
 def _region(identity: str, tile, name: str, box, score: float | None) -> dict:

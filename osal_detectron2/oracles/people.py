@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.errors import LedgerError
 from ..core.labels import LabelFile, TileLabels
+from ..core.ledger import Ledger
 from ..core.round_files import tile_scores
 from .base import Oracle, Pending, Question, register
 from .batch import UNKNOWN
@@ -30,9 +32,14 @@ class HumanOracle(Oracle):
     name = "human"
 
     def at_once(self, keys: Sequence[str]) -> dict[str, TileLabels] | None:
-        """The initial tiles of a list are labelled in the data already."""
+        """The initial tiles of a list are labelled already, in a campaign's record or in the data."""
         if not self.init_keys or not set(keys) <= set(self.init_keys):
             return None
+        if record := self.settings["INIT_RECORD"]:
+            labels = Ledger.open(record).labels()
+            if missing := [key for key in keys if key not in labels]:
+                raise LedgerError(f"{record}: has no committed label of tile {missing[0]}; label it first")
+            return {key: labels[key] for key in keys}
         return label(self.records, keys, class_names=self.class_names)
 
     def wants_drafts(self, question: Question) -> bool:
@@ -41,7 +48,10 @@ class HumanOracle(Oracle):
     def answer(self, question: Question) -> LabelFile | Pending:
         ledger, keys = question.ledger, question.keys
         if question.round == "init" and (given := self.at_once(keys)):
-            return LabelFile(classes=self.class_names, tiles=given)
+            answers = [*self.class_names]
+            if self.settings["INIT_RECORD"]:
+                answers.append(unknown_class(self.known_classes, self.class_names))
+            return LabelFile(classes=tuple(dict.fromkeys(answers)), tiles=given)
         folder, selection = ledger.round_dir(question.round), ledger.selection(question.round)
         scores, per_tile = tile_scores(folder), mean_nuclei(ledger.labels().values())
         detected = {key: scores[key]["n_detected"] for key in keys if "n_detected" in scores.get(key, {})}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
-from ..core.run_config import LAZY, OWN, config_file, front_of
+from ..core.run_config import CAMPAIGN, LAZY, OWN, config_file, front_of
 from .exchange import describe_disputes
 from .progress import BatchStatus, batch_status
 
@@ -64,6 +64,8 @@ def _next_command(folder: Path, finished: bool, batch: BatchStatus | None, *, fr
         return [
             f"next      python tools/al.py {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"
         ]
+    if front == CAMPAIGN:
+        return [f"next      osal campaign next {shlex.quote(str(folder.parent))}"]
     if front == OWN:
         return ["next      start your own training script again, with resume=True"]
     config = "" if config_file(folder).is_file() else "--config-file YOUR_CONFIG "
