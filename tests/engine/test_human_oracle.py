@@ -10,7 +10,10 @@ import pytest
 from miniature import ROOT, command, train
 
 from osal_detectron2.core.boxes import pairwise_iou_xywh
-from osal_detectron2.core.labels import LabelFile
+from osal_detectron2.core.labels import LabelFile, TileLabels
+from osal_detectron2.core.ledger import Ledger
+from osal_detectron2.core.round_files import write_selection
+from osal_detectron2.core.store import sha256_file
 from osal_detectron2.core.verify import verify
 from osal_detectron2.oracles import Oracle, Pending, register, simulated
 from osal_detectron2.oracles.people import unknown_class
@@ -99,6 +102,52 @@ def test_a_run_labelled_by_people_ends_as_a_simulated_one(tiny_config, reference
             json.loads((run / "rounds" / name / "metrics.json").read_text()) for run in (folder, reference)
         )
         assert mine == simulated
+
+
+def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_path):
+    """A campaign's: people have labelled the initial tiles; the test tiles only after the first round."""
+
+    def begin(name, pool, count):
+        header = {"strategy": "initial", "seed": 0, "known_classes": KNOWN, "config": {}, "versions": {}}
+        record = Ledger.create(tmp_path / name, pool=pool, plan=[count], dataset_sha256="", **header)
+        content = {"round": "init", "strategy": "initial", "budget": count, "candidates": 9, "reasons": {}}
+        write_selection(record.round_dir("init"), selected=pool[:count], **content)
+        return record
+
+    def answer(record, nuclei):
+        keys = record.selection("init")["selected"]
+        labels = {}
+        for key in keys:
+            boxes, names = zip(*nuclei[key])
+            labels[key] = TileLabels("labelled", boxes, [n if n in KNOWN else "unknown" for n in names], "anna")
+        record.commit("init", selected=keys, labels=labels, classes=(*KNOWN, "unknown"))
+
+    first, tested = sorted(key for key, nuclei in truth.items() if nuclei)[:4], _test_nuclei(tiny_config)
+    answer(begin("first", first, 4), truth)
+    test = begin("test", sorted(tested), 2)
+    (tmp_path / "first.txt").write_text("\n".join(first))
+    folder = tmp_path / "run"
+    options = ("OUTPUT_DIR", folder, "OSAL.ORACLE.NAME", "human", "OSAL.BUDGET.INIT_FILE", tmp_path / "first.txt")
+    options += ("OSAL.ORACLE.INIT_RECORD", tmp_path / "first", "OSAL.DATA.TEST_RECORD", tmp_path / "test")
+    assert train(tiny_config, *options, flags=("--resume",)) == 0
+    init = LabelFile.read(folder / "rounds/init/labels.json")
+    assert init.tiles == Ledger.open(tmp_path / "first").labels() and "unknown" in init.classes
+    before = json.loads((folder / "rounds/000/metrics.json").read_text())
+    assert before["flags"] == ["not evaluated: the test set has no annotations"] and "bbox" not in before
+    answer(test, tested)
+    assert al("import", folder, label(folder / "rounds/000/query/batch.json", truth)).returncode == 0
+    assert train(tiny_config, *options, flags=("--resume",)) == 0
+    after = json.loads((folder / "rounds/001/metrics.json").read_text())
+    assert after["test_record"] == sha256_file(tmp_path / "test/rounds/init/commit.json")
+    assert after["bbox"]["AP50-tumor"] >= 0 and verify(folder) == []
+
+
+def _test_nuclei(config):
+    from osal_detectron2.engine.from_config import load_data
+    from osal_detectron2.engine.fronts import read_config
+
+    records = [r for r in load_data(read_config(str(config), []))[1] if r["annotations"]]
+    return {r["image_key"]: [(a["bbox"], a["category_name"]) for a in r["annotations"]] for r in records}
 
 
 def test_a_wrong_file_is_refused_whole(tiny_config, truth, tmp_path):
