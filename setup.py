@@ -50,6 +50,7 @@ setup(
     extras_require={
         "timm": ["timm>=1.0.22"],  # the backbones of docs/backbones.md
         "formats": ["shapely>=2.0", "defusedxml>=0.7"],  # the files of docs/annotation_tools.md
+        "slides": ["openslide-python>=1.3", "openslide-bin>=4.0"],  # docs/campaign.md
         "dev": [
             "pytest",
             "pytest-xdist",

@@ -24,7 +24,7 @@ from ..data.windows import tile_windows
 from .images import Parent
 
 _SHOWN = (".png", ".jpg", ".jpeg")
-GLASS, TWINS = "without structure (glass)", "look like another tile"
+GLASS, TWINS = "without structure (glass)", "like another tile"
 
 
 @dataclass

@@ -70,7 +70,7 @@ class Campaign:
 
     @classmethod
     def open(cls, folder: str | Path) -> Campaign:
-        """The campaign in `folder`. Raises LedgerError where there is none, or its tile lists were changed; DataError."""
+        """The campaign in `folder`. Raises LedgerError without one, or with a changed list of tiles; DataError."""
         folder = Path(folder)
         path = folder / SETTINGS
         if not path.is_file():
@@ -127,9 +127,9 @@ class Campaign:
         """The training's run folder; it need not be there yet."""
         return self.folder / RUN
 
-    def record(self, name: str) -> Ledger | None:
-        """The record "first" or "test"; None for one that was not asked for."""
-        return Ledger.open(self.folder / name) if Ledger.exists(self.folder / name) else None
+    def record(self, name: str) -> Ledger:
+        """The record "first" or "test". Raises LedgerError where it is lost."""
+        return Ledger.open(self.folder / name)
 
     def coco(self, name: str) -> dict:
         """The parsed pool.json or test.json."""

@@ -17,7 +17,7 @@ from ..core.rounds import INIT
 from ..core.run_config import CAMPAIGN
 from ..core.store import sha256_file
 from ..oracles.answers import Answers
-from ..oracles.batch import UNKNOWN, Request
+from ..oracles.batch import Request
 from ..oracles.export import export_batch
 from ..oracles.people import unknown_class
 from .folder import FIRST_RECORD, POOL, TEST, Campaign
@@ -91,7 +91,7 @@ def answers_of(known: Sequence[str], classes: Sequence[str]) -> list[str]:
 def commit_if_complete(campaign: Campaign, name: str) -> bool:
     """Commit the record "first" or "test" if all its tiles are labelled; whether that happened now. Hold its lock."""
     ledger = campaign.record(name)
-    if ledger is None or ledger.is_committed(INIT):
+    if ledger.is_committed(INIT):
         return False
     query = ledger.round_dir(INIT) / "query"
     request = Request.read(query)
@@ -115,6 +115,3 @@ def coco_name(record: str) -> str:
 def has_nuclei(labels: Mapping[str, TileLabels], known: Sequence[str]) -> bool:
     """Whether any of the tiles holds a nucleus of a known class."""
     return any(name in known for tile in labels.values() for name in tile.classes)
-
-
-__all__ = ["UNKNOWN", "answers_of", "begin_record", "coco_name", "commit_if_complete", "has_nuclei"]

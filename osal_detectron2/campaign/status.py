@@ -27,7 +27,7 @@ def campaign_status(campaign: Campaign) -> str:
     ]
     if campaign.left_out:
         out = ", ".join(f"{n} {why}" for why, n in campaign.left_out.items())
-        lines.append(f"left out  {out}")
+        lines.append(f"left out  tiles: {out}")
     lines += [f"note      {note}" for note in campaign.notes]
     lines += [f"first     {_record(first)}", f"test set  {_record(test)}"]
     lines += [f"training  {text}" for text in _training(campaign)]

@@ -39,8 +39,6 @@ def prepare(campaign: Campaign) -> list[str]:
     """
     done = []
     for name, what in ((FIRST_RECORD, "first tiles"), (TEST_RECORD, "test tiles")):
-        if campaign.record(name) is None:
-            continue
         with RunLock(campaign.folder / name):
             if commit_if_complete(campaign, name):
                 done.append(f"the labels of the {what} are in the record")
@@ -50,7 +48,7 @@ def prepare(campaign: Campaign) -> list[str]:
     labels = first.labels()
     if not has_nuclei(labels, campaign.settings.known):
         raise ConfigError(
-            f"{first.folder}: no tile of the first batch holds a nucleus of {', '.join(campaign.settings.known)}; there "
+            f"{first.folder}: no first tile holds a nucleus of {', '.join(campaign.settings.known)}; there "
             "is nothing to train on. Begin a new campaign with other images or classes"
         )
     lines = "".join(f"{key}\n" for key in first.selection("init")["selected"])
@@ -120,14 +118,15 @@ def with_labels(coco: Mapping, labels: Mapping[str, TileLabels]) -> dict:
     return {"images": coco["images"], "annotations": annotations, "categories": categories}
 
 
-def must_wait(campaign: Campaign, *, batches: int | None = None) -> bool:
+def must_wait(campaign: Campaign, *, batches: int | None = None, unmeasured: bool = False) -> bool:
     """Whether training can do nothing now: it waits for labels, or the plan is done and no longer one is asked for.
 
-    Before the first round it waits for the test tiles too: a round that ends without them is never measured.
+    Before the first round it waits for the test tiles too, unless `unmeasured`: a round that ends without them is never
+    measured.
     """
     waiting = awaited(campaign)
     if not Ledger.exists(campaign.run):
-        return bool(waiting)
+        return campaign.folder / FIRST_RECORD in waiting or (bool(waiting) and not unmeasured)
     last = Ledger.open(campaign.run).last_committed
     if isinstance(last, int) and last >= planned(campaign):
         return batches is None or batches <= planned(campaign)

@@ -21,7 +21,7 @@ def verify_campaign(folder: str | Path) -> list[str]:
         findings = []
         for name in (FIRST_RECORD, TEST_RECORD):
             findings += verify(campaign.folder / name)
-            findings += _belongs(campaign, name)
+            findings += [] if findings else _belongs(campaign, name)
         missing = [
             image["file_name"]
             for record in (FIRST_RECORD, TEST_RECORD)
@@ -38,10 +38,7 @@ def verify_campaign(folder: str | Path) -> list[str]:
 
 def _belongs(campaign: Campaign, name: str) -> list[str]:
     """A record says of which campaign it is, and of which tiles."""
-    header = campaign.record(name)
-    if header is None:
-        return []  # `verify` has said so
-    header, path = header.header, campaign.folder / name / "run.json"
+    header, path = campaign.record(name).header, campaign.folder / name / "run.json"
     if header["config"].get("campaign") != campaign.identity:
         return [f"{path}: is of another campaign"]
     if header["dataset_sha256"] != campaign.files[coco_name(name)]:
@@ -63,7 +60,6 @@ def _joined(campaign: Campaign) -> list[str]:
         metrics = read_metrics(run.round_dir(commit["round"])) or {}
         measured = metrics.get("test_record")
         if metrics.get("bbox") and (not on_file.is_file() or measured != sha256_file(on_file)):
-            findings.append(
-                f"{run.round_dir(commit['round']) / 'metrics.json'}: was measured on other labels than those of {test.folder}"
-            )
+            file = run.round_dir(commit["round"]) / "metrics.json"
+            findings.append(f"{file}: was measured on other labels than those of {test.folder}")
     return findings

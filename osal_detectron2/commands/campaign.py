@@ -11,29 +11,52 @@ def begin(parser: argparse.ArgumentParser) -> None:
         "--minutes 40",
     )
     parser.add_argument(
-        "--images", required=True, metavar="DIR|SLIDE|COCO", help="a folder of images, one slide, or a COCO file"
+        "--images",
+        required=True,
+        metavar="DIR|SLIDE|COCO",
+        help="a folder of images, one slide, or a COCO file",
     )
-    parser.add_argument("--classes", required=True, metavar="A,B,C", help="all classes that people are to mark")
+    parser.add_argument(
+        "--classes", required=True, metavar="A,B,C", help="all classes that people are to mark"
+    )
     parser.add_argument("--known", required=True, metavar="A,B", help="those that the detector is for")
-    parser.add_argument("--minutes", type=float, default=40.0, help="of one sitting: a batch fills it (default: 40)")
-    parser.add_argument("--batches", type=int, default=5, help="to ask for, after the first tiles (default: 5)")
+    parser.add_argument(
+        "--minutes", type=float, default=40.0, help="of one sitting: a batch fills it (default: 40)"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=5, help="to ask for, after the first tiles (default: 5)"
+    )
     parser.add_argument("--labelled", default="", metavar="COCO", help="labels that are there already")
     parser.add_argument(
-        "--test-fraction", type=float, default=0.2, help="share of the slides kept to measure on (default: 0.2)"
+        "--test-fraction",
+        type=float,
+        default=0.2,
+        help="share of the slides kept to measure on (default: 0.2)",
     )
-    parser.add_argument("--slides", default="", metavar="CSV", help="which image is of which slide: image,slide")
     parser.add_argument(
-        "--slide-rule", default="", metavar="REGEX", help="the slide in an image's name, e.g. '^(TCGA-..-....)'"
+        "--slides", default="", metavar="CSV", help="which image is of which slide: image,slide"
     )
-    parser.add_argument("--tile", type=int, default=256, help="side that large images are cut to (default: 256 px)")
+    parser.add_argument(
+        "--slide-rule",
+        default="",
+        metavar="REGEX",
+        help="the slide in an image's name, e.g. '^(TCGA-..-....)'",
+    )
+    parser.add_argument(
+        "--tile", type=int, default=256, help="side that large images are cut to (default: 256 px)"
+    )
     parser.add_argument(
         "--downsample", type=float, default=1.0, help="pixels of an image for one of a tile (default: 1)"
     )
     parser.add_argument("--nucleus-size", type=float, default=20.0, help="side of a nucleus (default: 20 px)")
     parser.add_argument("--strategy", default="", help="that asks for the batches (default: by the labels)")
-    parser.add_argument("--weights", default="", metavar="FILE", help="ImageNet weights of a network of torchvision")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="ImageNet weights of a network of torchvision"
+    )
     parser.add_argument("--network", default="", help="its name, e.g. resnet18 (default: found out)")
-    parser.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: cuda where a GPU is usable")
+    parser.add_argument(
+        "--device", default="", choices=("cpu", "cuda"), help="default: cuda where a GPU is usable"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
     parser.set_defaults(call=_begin)
 
@@ -46,6 +69,9 @@ def status(parser: argparse.ArgumentParser) -> None:
 def go_on(parser: argparse.ArgumentParser) -> None:
     _folder(parser, "osal campaign next lung")
     parser.add_argument("--batches", type=int, metavar="N", help="ask for so many in all, from now on")
+    parser.add_argument(
+        "--unmeasured", action="store_true", help="train although the test tiles are not labelled yet"
+    )
     parser.set_defaults(call=_next)
 
 
@@ -101,7 +127,7 @@ def _next(args) -> None:
     with RunLock(campaign.folder):
         for sentence in prepare(campaign):
             print(sentence)
-    if not must_wait(campaign, batches=args.batches):
+    if not must_wait(campaign, batches=args.batches, unmeasured=args.unmeasured):
         train(campaign, batches=args.batches)  # has the lock of its run
     print(campaign_status(campaign))
 

@@ -37,7 +37,12 @@ def boxes_in(truth, key, width, height):
 def region(number, name, box, width, height):
     """A rectangle as Label Studio's page submits it."""
     x, y, w, h = box
-    value = {"x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width, "height": 100 * h / height}
+    value = {
+        "x": 100 * x / width,
+        "y": 100 * y / height,
+        "width": 100 * w / width,
+        "height": 100 * h / height,
+    }
     return {
         "id": f"r{number}",
         "type": "rectanglelabels",

@@ -41,7 +41,12 @@ def write_scans(folder, *, number=5):
         Image.fromarray(picture).save(folder / f"slide{scan}.png")
         images.append({"id": scan, "file_name": f"slide{scan}.png", "width": SIDE, "height": SIDE})
         for name, box in boxes:
-            row = {"id": len(annotations), "image_id": scan, "category_id": CLASSES.index(name), "bbox": list(box)}
+            row = {
+                "id": len(annotations),
+                "image_id": scan,
+                "category_id": CLASSES.index(name),
+                "bbox": list(box),
+            }
             annotations.append({**row, "area": box[2] * box[3], "iscrowd": 0})
     categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES)]
     truth = folder.parent / "truth.json"

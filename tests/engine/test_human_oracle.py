@@ -119,7 +119,9 @@ def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_pa
         labels = {}
         for key in keys:
             boxes, names = zip(*nuclei[key])
-            labels[key] = TileLabels("labelled", boxes, [n if n in KNOWN else "unknown" for n in names], "anna")
+            labels[key] = TileLabels(
+                "labelled", boxes, [n if n in KNOWN else "unknown" for n in names], "anna"
+            )
         record.commit("init", selected=keys, labels=labels, classes=(*KNOWN, "unknown"))
 
     first, tested = sorted(key for key, nuclei in truth.items() if nuclei)[:4], _test_nuclei(tiny_config)
@@ -127,7 +129,14 @@ def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_pa
     test = begin("test", sorted(tested), 2)
     (tmp_path / "first.txt").write_text("\n".join(first))
     folder = tmp_path / "run"
-    options = ("OUTPUT_DIR", folder, "OSAL.ORACLE.NAME", "human", "OSAL.BUDGET.INIT_FILE", tmp_path / "first.txt")
+    options = (
+        "OUTPUT_DIR",
+        folder,
+        "OSAL.ORACLE.NAME",
+        "human",
+        "OSAL.BUDGET.INIT_FILE",
+        tmp_path / "first.txt",
+    )
     options += ("OSAL.ORACLE.INIT_RECORD", tmp_path / "first", "OSAL.DATA.TEST_RECORD", tmp_path / "test")
     assert train(tiny_config, *options, flags=("--resume",)) == 0
     init = LabelFile.read(folder / "rounds/init/labels.json")
