@@ -77,6 +77,23 @@ def add_osal_config(cfg: CN) -> None:
     # is the same; a file of another recipe is refused.
     cfg.OSAL.SCHEDULE.ROUND_0 = ""
 
+    # ---- the unlabelled tiles ---------------------------------------------------------------------------
+    # A mean teacher: detections of the running mean of the target on pool tiles teach the target on strongly augmented
+    # views of them. Needs open-set ROI heads and an RPN; twice to three times the time of a step. docs/training.md.
+    cfg.OSAL.SEMI = CN()
+    cfg.OSAL.SEMI.ENABLED = False
+    # Pool tiles in a step, over all processes; 0: as many as SOLVER.IMS_PER_BATCH labelled ones. The losses are means
+    # over all regions of a batch, so this is also the weight of what the teacher says.
+    cfg.OSAL.SEMI.POOL_TILES = 0
+    # Decay of the running mean, a step; less in the first steps of a round.
+    cfg.OSAL.SEMI.EMA = 0.999
+    # Fraction of a round before the teacher teaches: what it knows of a new round's labels has to be learnt first.
+    cfg.OSAL.SEMI.BURN_IN = 0.3
+    # The teacher's detections from this score on are labels, unless they look unknown.
+    cfg.OSAL.SEMI.SCORE_THRESH = 0.7
+    # The others from this score on, and what looks unknown, are neither positives nor negatives.
+    cfg.OSAL.SEMI.FLOOR = 0.1
+
     # ---- scoring and selection --------------------------------------------------------------------------
     cfg.OSAL.SCORING = CN()
     # Tiles in one forward pass of the pool, per process. Has no influence on what is selected.

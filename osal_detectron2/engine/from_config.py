@@ -161,6 +161,8 @@ def resolve_config(
         raise ConfigError(
             "OSAL.DATA.UNKNOWN_POLICY ignore needs MODEL.META_ARCHITECTURE OSALRCNN; set it, or use the policy drop"
         )
+    if cfg.OSAL.SEMI.ENABLED and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+        cfg.MODEL.PROPOSAL_GENERATOR.NAME = "OpenSetRPN"  # the same, and it can leave boxes out
     name_unknown(cfg, unknown_classes)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_known
     cfg.SOLVER.MAX_ITER = schedule.max_iter

@@ -22,6 +22,7 @@ from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
 from .protocol import check_trainer, part_of
 from .round_steps import RoundSteps
+from .self_training import SelfTraining
 
 BOUNDARY = "boundary"  # the checkpoint at the end of the latest round
 INITIAL_WEIGHTS = "initial_weights.pth"
@@ -43,6 +44,7 @@ class ActiveLearningHook(HookBase):
             detector follows from (engine/round_0.py), written along.
         batches_per_iteration: batches that one step of the trainer draws; those of `make_loader` come in this number.
         begin: called before the first thing is written, once nothing is left that could be refused.
+        self_training: adds pool tiles to the batches; None: there are none (OSAL.SEMI).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ActiveLearningHook(HookBase):
         recipe: Callable[[int], dict] = lambda round_index: {"round": round_index},
         batches_per_iteration: int = 1,
         begin: Callable[[], None] = lambda: None,
+        self_training: SelfTraining | None = None,
     ) -> None:
         if batches_per_iteration < 1:
             raise ConfigError(f"batches_per_iteration is {batches_per_iteration}: give 1 or more")
@@ -64,6 +67,7 @@ class ActiveLearningHook(HookBase):
         self.seed, self.weights_per_round = seed, weights_per_round
         self.keep_rounds, self.recipe = frozenset(keep_rounds), recipe
         self.batches_per_iteration, self.begin = batches_per_iteration, begin
+        self.self_training = self_training
         self.logger = logging.getLogger(__name__)
         self._round_begun = time.perf_counter()
 
@@ -95,6 +99,10 @@ class ActiveLearningHook(HookBase):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        if (
+            self.self_training
+        ):  # before and not after a step: a checkpoint then holds the teacher that comes with it
+            self.self_training.teacher.update(self.trainer.iter - self._round_start)
         self.batches.begin_step()
 
     def after_step(self) -> None:
@@ -125,6 +133,7 @@ class ActiveLearningHook(HookBase):
 
     def _begin_round(self, round_index: int, *, first_iteration: int) -> None:
         length = self.schedule.iterations(round_index)
+        self._round_start = self.schedule.start(round_index)
         fresh = first_iteration == 0 and (round_index == 0 or self.weights_per_round == "initial")
         if first_iteration == 0 and round_index > 0:
             if fresh:
@@ -134,6 +143,8 @@ class ActiveLearningHook(HookBase):
         Detectors(self.trainer.model).begin_round(
             round_iters=length * batches, step=first_iteration * batches, fresh=fresh
         )
+        if self.self_training:
+            self.self_training.begin_round(first_iteration=first_iteration)
         records = self.steps.training_records()
         loader = self.make_loader(records, round_index, first_iteration, length)
         batches = self.batches = BatchesOfRound(loader, per_iteration=self.batches_per_iteration)

@@ -97,6 +97,11 @@ class RoundSteps:
         """The labelled tiles as records, made from the committed labels and nothing else; sorted by key."""
         return self._records_with(self.labels())
 
+    def pool_records(self) -> list[dict]:
+        """The tiles that nobody has labelled, without their labels; sorted by key."""
+        keys = on_main(lambda: sorted(self.ledger.pool_keys()))
+        return [{**self.records[key], "annotations": []} for key in keys]
+
     def initial_records(self) -> list[dict] | None:
         """The records of round 0, known before the run begins; None where people have to label them first."""
         labels = self.oracle.at_once(self.initial_selection().selected)

@@ -13,20 +13,17 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
-from detectron2.utils import comm
 
 from ..core.annotation_cost import AnnotationCost
 from ..core.ledger import Ledger
 from ..core.run_config import CONFIG, OWN, write_config
 from ..core.store import write_bytes
 from ..data.mapper import TileMapper, mapper_from_config
-from ..data.round_loader import build_round_loader
 from ..dist import on_main
 from ..evaluation.gallery import gallery_for_round
 from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..modeling.detectors import Detectors
-from ..modeling.unknown import training_labels
 from ..oracles import get_oracle
 from ..renamed import adopt_old_keys, renamed
 from ..scoring.pool import PoolScorer
@@ -35,9 +32,11 @@ from .evaluate import evaluate_detector
 from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
 from .hooks import ActiveLearningHook
 from .round_0 import recipe
+from .round_batches import RoundBatches
 from .round_lr import RoundLR
 from .round_steps import RoundSteps
 from .run_record import facts_of, find_ledger
+from .self_training import SelfTraining
 
 # A preview with another strategy looks through the detectors that the run has.
 _BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.", "OSAL.DATA.UNKNOWN_")
@@ -189,18 +188,36 @@ class Session:
 
         A step that accumulates gradients draws `batches_per_iteration` batches; together they have `batch_size` tiles.
         """
-        schedule = self.osal.SCHEDULE
+        schedule, semi = self.osal.SCHEDULE, self.osal.SEMI
         self.steps.name_unknown = Detectors(model).num_unknown > 1
+        self_training = None
+        if semi.ENABLED:
+            image_format = self.make_mapper(train=True, with_labels=False).image_format
+            self_training = SelfTraining(
+                model, checkpointer, settings=semi, image_format=image_format, seed=self.osal.SEED
+            )
         return ActiveLearningHook(
             self.steps,
             checkpointer=checkpointer,
-            make_loader=partial(self.make_loader, model, batches_per_iteration=batches_per_iteration),
+            make_loader=RoundBatches(
+                model,
+                plan=self.plan,
+                pool_records=self.steps.pool_records,
+                make_mapper=self.make_mapper,
+                seed=self.osal.SEED,
+                batch_size=self.batch_size,
+                pool_tiles=semi.POOL_TILES,
+                num_workers=self.num_workers,
+                batches_per_iteration=batches_per_iteration,
+                self_training=self_training,
+            ),
             batches_per_iteration=batches_per_iteration,
             seed=self.osal.SEED,
             weights_per_round=schedule.WEIGHTS_PER_ROUND,
             keep_rounds=schedule.KEEP_ROUNDS,
             recipe=lambda ended: self.recipe(ended, self.steps.training_records()),
             begin=self.begin,
+            self_training=self_training,
         )
 
     def lr_scheduler(
@@ -227,41 +244,6 @@ class Session:
     def recipe(self, round_index: int, records: Sequence[dict]) -> dict:
         """What the detector of a round follows from, if it is trained on these records."""
         return recipe(self.config, round_index=round_index, records=records)
-
-    def make_loader(
-        self,
-        model: torch.nn.Module,
-        records: Sequence[dict],
-        round_index: int,
-        first_iteration: int,
-        iterations: int,
-        *,
-        batches_per_iteration: int = 1,
-    ):
-        """Batches first_iteration .. iterations-1 of a round, for this process."""
-        detectors = Detectors(model)
-        # A plain detector would take class K for a positive in its RPN: unknown nuclei are not annotated for it, unless
-        # it learns them.
-        if detectors.num_unknown or not detectors.open_set_inputs:
-            records = training_labels(
-                records,
-                known=len(self.plan.known_classes),
-                unknown_classes=self.plan.unknown_classes,
-                outputs=detectors.num_unknown,
-            )
-        return build_round_loader(
-            records,
-            self.make_mapper(train=True, with_labels=True),
-            seed=self.osal.SEED,
-            round_index=round_index,
-            first_iteration=first_iteration,
-            iterations=iterations,
-            batch_size=self.batch_size,
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
-            num_workers=self.num_workers,
-            batches_per_iteration=batches_per_iteration,
-        )
 
     def make_scorer(self, model: torch.nn.Module, records: Mapping[str, dict]) -> PoolScorer:
         """Answers what strategies ask of `model` about `records`."""

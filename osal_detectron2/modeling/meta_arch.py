@@ -18,7 +18,7 @@ from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputL
 from .mixing import check_upright
 from .roi_heads import OpenSetBoxHeads, box_predictors
 from .shared_backbone import MODES, SharedBackbone
-from .unknown import LEARNT, POLICIES, OpenSetRPN, num_unknown, split_unknown
+from .unknown import LEARNT, POLICIES, PSEUDO, OpenSetRPN, num_unknown, split_unknown
 
 AUXILIARY_CLASSES = ("known_unknown", "k_plus_one")
 WITHOUT_ROI_HEADS = (DenseDetector, ProposalNetwork, SemanticSegmentor)
@@ -214,12 +214,13 @@ class OSALRCNN(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         # The target first: it then draws the same random samples as a plain detector with the same seed.
+        annotated = [x for x in batched_inputs if not x.get(PSEUDO)]
+        taught = [x for x in batched_inputs if x.get(PSEUDO)]  # by the target's teacher, for the target
         views = {
-            "target": [
-                self._view(x, target_view, self.num_known, self.unknown_policy) for x in batched_inputs
-            ],
+            "target": [self._view(x, target_view, self.num_known, self.unknown_policy) for x in annotated]
+            + taught,
             "auxiliary": [
-                self._view(x, auxiliary_view, self.num_known, self.auxiliary_classes) for x in batched_inputs
+                self._view(x, auxiliary_view, self.num_known, self.auxiliary_classes) for x in annotated
             ],
         }
         losses = {}

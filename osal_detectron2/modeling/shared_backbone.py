@@ -23,7 +23,7 @@ class SharedBackbone(Backbone):
 
     @contextmanager
     def reuse(self):
-        """What the owner computes within the context serves the next call here, which must have the same images."""
+        """What the owner computes within the context serves the next call here, its images or the first of them."""
         handle = self._owner[0].register_forward_hook(self._keep)
         try:
             yield
@@ -40,7 +40,7 @@ class SharedBackbone(Backbone):
         features, self._features = self._features, None
         if features is None:
             features = self._owner[0](x)
-        return {name: f.detach() if self._detach else f for name, f in features.items()}
+        return {name: f[: len(x)].detach() if self._detach else f[: len(x)] for name, f in features.items()}
 
     def train(self, mode: bool = True) -> "SharedBackbone":
         """The owner's backbone follows: scoring switches the borrower alone to inference."""

@@ -23,6 +23,7 @@ from ..core.errors import ConfigError
 IGNORE_IOU = 0.5
 POLICIES = ("drop", "ignore", "class", "classes")
 LEARNT = ("class", "classes")
+PSEUDO = "pseudo_labelled"  # marks an input whose instances a teacher found, for the target alone
 
 
 def unknown_outputs(cfg) -> int:
@@ -137,7 +138,7 @@ def leave_out_unknown(
 class OpenSetRPN(RPN):
     """RPN that ignores anchors on unknown nuclei: neither positive nor negative.
 
-    Unknown are the instances with `gt_classes` of `num_known` or more.
+    Unknown are the instances with `gt_classes` of `num_known` or more: all that the detector has no output for.
     """
 
     _version = 1
@@ -146,7 +147,7 @@ class OpenSetRPN(RPN):
     def __init__(self, *, num_known: int, **kwargs):
         """
         Args:
-            num_known: K.
+            num_known: K + U, outputs of the detector for nuclei.
             kwargs: arguments of `RPN`.
         """
         super().__init__(**kwargs)
@@ -154,7 +155,8 @@ class OpenSetRPN(RPN):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        return {**super().from_config(cfg, input_shape), "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
+        outputs = cfg.MODEL.ROI_HEADS.NUM_CLASSES + unknown_outputs(cfg)
+        return {**super().from_config(cfg, input_shape), "num_known": outputs}
 
     @torch.no_grad()
     def label_and_sample_anchors(self, anchors, gt_instances):

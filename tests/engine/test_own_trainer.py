@@ -105,15 +105,20 @@ def test_accumulated_gradients_resume_to_the_same_bytes(page, small, monkeypatch
 def test_accumulation_takes_the_tiles_of_the_run_without_it(small):
     cfg = small("SOLVER.IMS_PER_BATCH", 4)
     session = Session.from_config(cfg)
-    model, records = torch.nn.Identity(), session.plan.train[:6]
-    loaders = [session.make_loader(model, records, 1, 2, 5, batches_per_iteration=n) for n in (1, 2, 4)]
+    records, checkpointer = session.plan.train[:6], AtomicCheckpointer(torch.nn.Identity())
+
+    def loader(n):
+        hook = session.hook(torch.nn.Identity(), checkpointer, batches_per_iteration=n)
+        return hook.make_loader(records, 1, 2, 5)
+
+    loaders = [loader(n) for n in (1, 2, 4)]
     whole, halves, quarters = ([[d["image_key"] for d in batch] for batch in loader] for loader in loaders)
     assert whole == [a + b for a, b in zip(halves[::2], halves[1::2])] and len(whole) == 3
     assert sum(quarters, []) == sum(whole, [])
     with pytest.raises(
         ConfigError, match="4 does not divide by the 1 processes and the 3 batches of an iteration"
     ):
-        session.make_loader(model, records, 1, 2, 5, batches_per_iteration=3)
+        loader(3)
 
 
 @pytest.mark.parametrize(

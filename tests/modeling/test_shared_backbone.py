@@ -12,6 +12,7 @@ from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.modeling.checkpoint import OpenSetCheckpointer
 from osal_detectron2.modeling.meta_arch import target_cfg, target_view
 from osal_detectron2.modeling.optimizer import build_osal_optimizer
+from osal_detectron2.modeling.unknown import PSEUDO
 
 K = 3
 
@@ -118,3 +119,16 @@ def test_copies_and_checkpoints(toy_cfg, tmp_path, make_input):
 def test_an_unknown_word_is_refused(toy_cfg):
     with pytest.raises(ConfigError, match="own, shared, detached"):
         model_of(toy_cfg, "both")
+
+
+def test_tiles_that_a_teacher_labelled_are_for_the_target_alone(toy_cfg, make_input):
+    model = model_of(toy_cfg, "shared")
+    inputs = [make_input(0, 1, K, seed=1), {**make_input(2, seed=2), PSEUDO: True}]
+    seen = {}
+    for name in ("target", "auxiliary"):
+        getattr(model, name).register_forward_pre_hook(
+            lambda module, args, name=name: seen.__setitem__(name, [len(x["instances"]) for x in args[0]])
+        )
+    losses = losses_of(model, inputs)
+    assert seen == {"target": [2, 1], "auxiliary": [3]}  # two known, one unknown; one that the teacher found
+    assert all(torch.isfinite(v).all() for v in losses.values())
