@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist worksteal
 KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo test test-slow matrix lint format lock bundle clean
+.PHONY: help setup data demo test test-slow matrix lint docs format lock bundle clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -46,16 +46,32 @@ lint: setup ## ruff's rules and format, mypy's types
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
 
+# The pages link to each other as in the repository, so the site is built of a folder that has its layout.
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff docs benchmarks configs
+
+docs: .venv-docs/complete ## the pages and the API as a site in site/, links checked; needs neither torch nor `make setup`
+	@mkdir -p build/docs && ln -sfn $(PAGES:%=../../%) build/docs/
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	@echo "Open site/index.html. To search: python3 -m http.server -d site"
+
+.venv-docs/complete: requirements/docs-lock.txt
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 format: setup ## mend what ruff can mend
 	@$(VENV_PYTHON) -m ruff check --fix .
 	@$(VENV_PYTHON) -m ruff format .
 
-lock: ## requirements/lock.txt anew from base.txt and dev.txt beside it; versions stay where they can (pip install uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.10 \
-		--custom-compile-command "make lock" requirements/base.txt requirements/dev.txt -o requirements/lock.txt
+UV_LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.10 \
+	--custom-compile-command "make lock"
+
+lock: ## requirements/*lock.txt anew from the files beside them; versions stay where they can (pip install uv)
+	@$(UV_LOCK) requirements/base.txt requirements/dev.txt -o requirements/lock.txt
+	@$(UV_LOCK) --fork-strategy fewest requirements/docs.txt -o requirements/docs-lock.txt
 
 bundle: ## wheels for a machine without a network (PYTHON=3.12 TORCH=no HAVE=pip-freeze.txt)
 	@$(or $(wildcard $(VENV_PYTHON)),python3) tools/bundle.py --target $(TARGET) --torch $(TORCH) $(if $(HAVE),--have $(HAVE))
 
-clean: ## remove .venv, the bundle and caches; datasets/ and output/ stay
-	rm -rf .venv bundle build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, the bundle, the site and caches; datasets/ and output/ stay
+	rm -rf .venv .venv-docs bundle build site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -23,6 +23,7 @@ NOT_RUN = [
         "needs a package index and changes the environment; tests/packaging installs from a folder",
     ),
     (r"make (test|test-slow|lint)\b", "runs the suite that this test is in, or lints it"),
+    (r"make docs", "fetches packages; tests/docs/test_site.py"),
     (
         r"-m pytest( -n 2 | tests/(data|strategies|modeling))",
         "runs parts of the suite that this test is in",
