@@ -169,7 +169,7 @@ def _export(args):
     _, _, request = open_request(args.run)
     out = write_for_tool(request, args.run, args.format, args.out, copy_images=not args.no_images)
     print(
-        f"{out}: {len(request.tiles)} tiles of round {request.round} for {args.format}; read {out / 'README.txt'}"
+        f"{out}: {len(request.tiles)} tiles of round {request.round_index} for {args.format}; read {out / 'README.txt'}"
     )
 
 

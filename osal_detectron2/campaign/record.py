@@ -58,7 +58,7 @@ def begin_record(
     )
     write_selection(
         ledger.round_dir(INIT),
-        round=INIT,
+        round_index=INIT,
         strategy="initial",
         budget=len(selected),
         selected=selected,
@@ -70,7 +70,7 @@ def begin_record(
         return
     export_batch(
         folder,
-        round=INIT,
+        round_index=INIT,
         keys=selected,
         images={key: {**images[key], "file_name": str((tiles / key).absolute())} for key in selected},
         classes=answers_of(known, classes),

@@ -98,7 +98,7 @@ def _training(campaign: Campaign) -> list[str]:
         lines.append(f"mAP50 of the known classes on the test tiles: {', '.join(scores)}")
     batch = batch_status(campaign.run)
     if batch is not None and not batch.complete:
-        lines.append(f"batch of round {batch.round}: {_batch(batch)}")
+        lines.append(f"batch of round {batch.round_index}: {_batch(batch)}")
     return lines
 
 

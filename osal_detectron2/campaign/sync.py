@@ -118,7 +118,7 @@ def _upload(
         if names[key] not in there:
             server.upload(project, names[key], content)
             if progress:
-                progress(f"{number} of {len(missing)} tiles of round {request.round} uploaded")
+                progress(f"{number} of {len(missing)} tiles of round {request.round_index} uploaded")
     there = server.uploads(project)
     if lost := [key for key in missing if names[key] not in there]:
         raise ServerError(f"{server.url}: has not kept the image of {lost[0]}; give the command again")
@@ -142,7 +142,7 @@ def _take(
     campaign: Campaign, folder: Path, request: Request, tasks: list[dict], treat_skipped_as: str, done: Synced
 ) -> None:
     """Take the answers into the batch; where some cannot be taken, the others, and say which and why."""
-    file = campaign.folder / "sync" / f"{folder.name}-{request.round}.json"
+    file = campaign.folder / "sync" / f"{folder.name}-{request.round_index}.json"
 
     def import_these(these: list[dict]) -> ImportReport:
         write_json(file, these)

@@ -32,30 +32,34 @@ def read_chain(run: Path) -> list[dict]:
     return chain
 
 
-def before(run: Path, round: str | int) -> Path:
-    """The file whose hash the commit of `round` holds."""
-    if folder_of(run, round) == second_folder(run, round):
-        return run / "rounds" / round_name(round) / "commit.json"
-    return _previous(run, round)
+def before(run: Path, round_index: str | int) -> Path:
+    """The file whose hash the commit of `round_index` holds."""
+    if folder_of(run, round_index) == second_folder(run, round_index):
+        return run / "rounds" / round_name(round_index) / "commit.json"
+    return _previous(run, round_index)
 
 
-def _previous(run: Path, round: str | int) -> Path:
-    if isinstance(round, str):  # INIT
+def _previous(run: Path, round_index: str | int) -> Path:
+    if isinstance(round_index, str):  # INIT
         return run / "run.json"
-    return folder_of(run, INIT if round == 0 else round - 1) / "commit.json"
+    return folder_of(run, INIT if round_index == 0 else round_index - 1) / "commit.json"
 
 
-def _names(run: Path, round: str | int) -> set[str]:
-    return {round_name(round), folder_of(run, round).name}
+def _names(run: Path, round_index: str | int) -> set[str]:
+    return {round_name(round_index), folder_of(run, round_index).name}
 
 
-def _read(path: Path, round: str | int, previous: Path) -> dict:
+def _read(path: Path, round_index: str | int, previous: Path) -> dict:
     commit = read_json(path)
-    if not isinstance(commit, dict) or commit.get("schema") != COMMIT_SCHEMA or commit.get("round") != round:
-        raise LedgerError(f"{path}: is not the commit of round {round}; restore the run from a copy")
+    if (
+        not isinstance(commit, dict)
+        or commit.get("schema") != COMMIT_SCHEMA
+        or commit.get("round") != round_index
+    ):
+        raise LedgerError(f"{path}: is not the commit of round {round_index}; restore the run from a copy")
     if commit["previous"] != sha256_file(previous):
         raise LedgerError(
-            f"{path}: was made after another version of {previous.parent.name if round != INIT else 'run.json'}; "
+            f"{path}: was made after another version of {previous.parent.name if round_index != INIT else 'run.json'}; "
             "something was changed or copied in by hand. Restore the run from a copy (tools/al.py verify lists all "
             "faults)"
         )

@@ -23,17 +23,17 @@ def explain(folder: str | Path, key: str) -> str:
     ledger = Ledger.open(folder)
     key = _find(ledger, key)
     commits = {commit["round"]: commit for commit in ledger.commits()}
-    lines, round, last = [f"tile {key}"], None, next_round(ledger.last_committed)
-    while round != last:
-        round = next_round(round)
-        lines += _scores(ledger.round_dir(round), round, key)
-        selected = (selection := ledger.selection(round) or {}).get("selected", [])
+    lines, round_index, last = [f"tile {key}"], None, next_round(ledger.last_committed)
+    while round_index != last:
+        round_index = next_round(round_index)
+        lines += _scores(ledger.round_dir(round_index), round_index, key)
+        selected = (selection := ledger.selection(round_index) or {}).get("selected", [])
         if key in selected:
-            drawn = "drawn first" if round == INIT else "queried"
-            place = f"  round {round}: {drawn}, place {selected.index(key) + 1} of {len(selected)}"
+            drawn = "drawn first" if round_index == INIT else "queried"
+            place = f"  round {round_index}: {drawn}, place {selected.index(key) + 1} of {len(selected)}"
             reason = selection.get("reasons", {}).get(key)
             lines.append(place + (f": {reason}" if reason else ""))
-            state = commits[round]["states"][key] if round in commits else "waits for its labels"
+            state = commits[round_index]["states"][key] if round_index in commits else "waits for its labels"
             return "\n".join([*lines, f"  now: {state}"])
     return "\n".join([*lines, "  now: in the pool, not selected so far"])
 
@@ -55,7 +55,7 @@ def _find(ledger: Ledger, text: str) -> str:
     raise LedgerError(f"{ledger.folder}: no tile {text} in this run{hint}")
 
 
-def _scores(folder: Path, round: str | int, key: str) -> list[str]:
+def _scores(folder: Path, round_index: str | int, key: str) -> list[str]:
     """One line with every score of the tile and its place, the highest first, among the finite ones."""
     columns = read_scores(folder)
     keys = columns.pop("keys", np.array([])).tolist()
@@ -69,4 +69,4 @@ def _scores(folder: Path, round: str | int, key: str) -> list[str]:
             words.append(f"{name} {value:.6g} ({int((finite > value).sum()) + 1} of {finite.size})")
         else:
             words.append(f"{name} not computed")
-    return [f"  round {round}: " + ", ".join(words)]
+    return [f"  round {round_index}: " + ", ".join(words)]

@@ -22,16 +22,16 @@ AGAIN = "+"  # behind the name of a round: its second commit
 QUERIES = "OSAL.BUDGET.NUM_QUERIES"
 
 
-def folder_of(run: Path, round: str | int) -> Path:
+def folder_of(run: Path, round_index: str | int) -> Path:
     """The folder of a round, the second one where the run was extended after the round was committed."""
-    first = run / "rounds" / round_name(round)
-    second = second_folder(run, round)
+    first = run / "rounds" / round_name(round_index)
+    second = second_folder(run, round_index)
     return second if (second / EXTENSION).is_file() else first
 
 
-def second_folder(run: Path, round: str | int) -> Path:
+def second_folder(run: Path, round_index: str | int) -> Path:
     """Where the second commit of a round stands, if there is one."""
-    return run / "rounds" / f"{round_name(round)}{AGAIN}"
+    return run / "rounds" / f"{round_name(round_index)}{AGAIN}"
 
 
 def read_extension(folder: Path) -> dict | None:

@@ -148,13 +148,13 @@ class Ledger:
 
     # ---- the rounds ---------------------------------------------------------------------------------------
 
-    def round_dir(self, round: str | int) -> Path:
+    def round_dir(self, round_index: str | int) -> Path:
         """The folder of a round ("init" or a number); it need not exist yet."""
-        return folder_of(self.folder, round)
+        return folder_of(self.folder, round_index)
 
-    def budget(self, round: str | int) -> int:
-        """Tiles that the plan gives to the query of `round`; 0 for the last round."""
-        return budget_of(self.header["plan"], round)
+    def budget(self, round_index: str | int) -> int:
+        """Tiles that the plan gives to the query of `round_index`; 0 for the last round."""
+        return budget_of(self.header["plan"], round_index)
 
     def commits(self) -> list[dict]:
         """The commits in order, "init" first. Raises LedgerError where the chain is broken."""
@@ -166,9 +166,9 @@ class Ledger:
         chain = self.commits()
         return chain[-1]["round"] if chain else None
 
-    def is_committed(self, round: str | int) -> bool:
-        """Whether `round` is committed."""
-        return any(commit["round"] == round for commit in self.commits())
+    def is_committed(self, round_index: str | int) -> bool:
+        """Whether `round_index` is committed."""
+        return any(commit["round"] == round_index for commit in self.commits())
 
     def labels(self) -> dict[str, TileLabels]:
         """The labels of all committed rounds, in the order of selection; rejected tiles included.
@@ -197,34 +197,34 @@ class Ledger:
         selected = {key for commit in self.commits() for key in commit["selected"]}
         return [key for key in self.header["pool"] if key not in selected]
 
-    def selection(self, round: str | int) -> dict | None:
+    def selection(self, round_index: str | int) -> dict | None:
         """selection.json of a round, or None where it is missing or no longer valid: make it again.
 
         Valid: of this round and strategy, without duplicates and within the plan; for a round not yet
         committed, also taken from the present pool.
         """
-        path = self.round_dir(round) / "selection.json"
+        path = self.round_dir(round_index) / "selection.json"
         try:
             selection = read_json(path)
-            if selection["schema"] != SELECTION_SCHEMA or selection["round"] != round:
+            if selection["schema"] != SELECTION_SCHEMA or selection["round"] != round_index:
                 return None
-            if round != INIT and selection["strategy"] != self.header["strategy"]:
+            if round_index != INIT and selection["strategy"] != self.header["strategy"]:
                 return None
-            if not self.is_committed(round):
-                self._check_selected(round, selection["selected"])
+            if not self.is_committed(round_index):
+                self._check_selected(round_index, selection["selected"])
         except (DataError, LedgerError, KeyError, TypeError):
             return None
         return selection
 
     def commit(
         self,
-        round: str | int,
+        round_index: str | int,
         *,
         selected: Sequence[str],
         labels: Mapping[str, TileLabels],
         classes: Sequence[str] | None = None,
     ) -> None:
-        """Make `round` final: write labels.json where it is missing, then commit.json with the hashes of all.
+        """Make `round_index` final: write labels.json where it is missing, then commit.json with the hashes of all.
 
         selected: image keys in the order of selection, as in selection.json; [] in the last round.
         labels: the answer for each of them. classes: all class names that labels.json may hold
@@ -232,21 +232,21 @@ class Ledger:
         Committing the same again changes nothing. Raises LedgerError where the round contradicts the record:
         another content than committed, a round left out, tiles outside the pool, over the budget, unlabelled.
         """
-        selected, folder = list(selected), self.round_dir(round)
+        selected, folder = list(selected), self.round_dir(round_index)
         chain = self.commits()
-        if any(commit["round"] == round for commit in chain):
+        if any(commit["round"] == round_index for commit in chain):
             committed = LabelFile.read(folder / "labels.json").tiles
-            before_that = next(commit["selected"] for commit in chain if commit["round"] == round)
+            before_that = next(commit["selected"] for commit in chain if commit["round"] == round_index)
             if before_that != selected or committed != dict(labels):
                 raise LedgerError(
-                    f"{folder}: round {round} is committed already, with other tiles or labels; a committed "
+                    f"{folder}: round {round_index} is committed already, with other tiles or labels; a committed "
                     "round never changes. Go on with --resume, or start a new run in a new OUTPUT_DIR"
                 )
             return
         expected = next_round(chain[-1]["round"] if chain else None)
-        if round != expected:
-            raise LedgerError(f"{folder}: round {round} cannot be committed before round {expected}")
-        self._check_selected(round, selected)
+        if round_index != expected:
+            raise LedgerError(f"{folder}: round {round_index} cannot be committed before round {expected}")
+        self._check_selected(round_index, selected)
         if missing := [key for key in selected if key not in labels]:
             raise LedgerError(
                 f"{folder}: tile {missing[0]} has no label ({len(missing)} in all); import it first"
@@ -256,25 +256,22 @@ class Ledger:
                 f"{folder}: tile {extra[0]} has labels but was not selected ({len(extra)} in all)"
             )
         on_file = read_json(folder / "selection.json")
-        if (
-            not isinstance(on_file, dict)
-            or on_file.get("selected") != selected
-            or on_file.get("round") != round
-        ):
+        stands = (on_file.get("selected"), on_file.get("round")) if isinstance(on_file, dict) else None
+        if stands != (selected, round_index):
             raise LedgerError(
-                f"{folder / 'selection.json'}: is not the selection of round {round}; delete the file"
+                f"{folder / 'selection.json'}: is not the selection of round {round_index}; delete the file"
             )
 
         if classes is None:
             classes = sorted({name for tile in labels.values() for name in tile.classes})
         answers = LabelFile(classes=tuple(classes), tiles={key: labels[key] for key in selected})
         answers.write_once(folder / "labels.json")
-        previous = before(self.folder, round)
+        previous = before(self.folder, round_index)
         write_json(
             folder / "commit.json",
             {
                 "schema": COMMIT_SCHEMA,
-                "round": round,
+                "round": round_index,
                 "previous": sha256_file(previous),
                 "selected": selected,
                 "files": {n: sha256_file(folder / n) for n in HASHED_FILES if (folder / n).is_file()},
@@ -284,9 +281,9 @@ class Ledger:
 
     # ---- inside -------------------------------------------------------------------------------------------
 
-    def _check_selected(self, round: str | int, selected: Sequence[str]) -> None:
-        """Raises LedgerError unless the open `round` may select these tiles."""
-        where, budget, pool = self.round_dir(round), self.budget(round), set(self.pool_keys())
+    def _check_selected(self, round_index: str | int, selected: Sequence[str]) -> None:
+        """Raises LedgerError unless the open `round_index` may select these tiles."""
+        where, budget, pool = self.round_dir(round_index), self.budget(round_index), set(self.pool_keys())
         if twice := first_duplicate(selected):
             raise LedgerError(f"{where}: tile {twice} is selected twice")
         if strange := [key for key in selected if key not in pool]:

@@ -102,7 +102,7 @@ def write_scores(
 def write_selection(
     folder: Path,
     *,
-    round: int | str,
+    round_index: int | str,
     strategy: str,
     budget: int,
     selected: Sequence[str],
@@ -110,7 +110,7 @@ def write_selection(
     reasons: Mapping[str, str],
 ) -> None:
     """Write selection.json: the round is bound to these tiles from here on."""
-    content = {"schema": SELECTION_SCHEMA, "round": round, "strategy": strategy, "budget": budget}
+    content = {"schema": SELECTION_SCHEMA, "round": round_index, "strategy": strategy, "budget": budget}
     tiles = {"candidates": candidates, "selected": list(selected), "reasons": dict(reasons)}
     write_json(folder / "selection.json", content | tiles)
 

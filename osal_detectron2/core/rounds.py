@@ -7,13 +7,13 @@ from collections.abc import Sequence
 INIT = "init"  # the initial labelled set: before round 0, without training
 
 
-def round_name(round: str | int) -> str:
+def round_name(round_index: str | int) -> str:
     """The folder of a round below rounds/: "init", "000", "001", ..."""
-    if round == INIT:
+    if round_index == INIT:
         return INIT
-    if isinstance(round, bool) or not isinstance(round, int) or round < 0:
-        raise ValueError(f"a round is {INIT!r} or 0, 1, 2, ..., not {round!r}")
-    return f"{round:03d}"
+    if isinstance(round_index, bool) or not isinstance(round_index, int) or round_index < 0:
+        raise ValueError(f"a round is {INIT!r} or 0, 1, 2, ..., not {round_index!r}")
+    return f"{round_index:03d}"
 
 
 def next_round(last: str | int | None) -> str | int:
@@ -23,11 +23,11 @@ def next_round(last: str | int | None) -> str | int:
     return 0 if isinstance(last, str) else last + 1
 
 
-def budget_of(plan: Sequence[int], round: str | int) -> int:
-    """Tiles that `round` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
-    if isinstance(round, str):
+def budget_of(plan: Sequence[int], round_index: str | int) -> int:
+    """Tiles that `round_index` may select; `plan` holds the labelled tiles of each round. 0 for the last round."""
+    if isinstance(round_index, str):
         return plan[0]
-    return plan[round + 1] - plan[round] if round + 1 < len(plan) else 0
+    return plan[round_index + 1] - plan[round_index] if round_index + 1 < len(plan) else 0
 
 
 def first_duplicate(keys: Sequence[str]) -> str | None:

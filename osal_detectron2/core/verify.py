@@ -43,14 +43,14 @@ def verify(folder: str | Path) -> list[str]:
 
     previous_file: Path | None = folder / "run.json"
     owner: dict[str, str | int] = {}
-    round: str | int | None = None
-    while last is not None and round != last:
-        round = next_round(round)
-        first, second = folder / "rounds" / round_name(round), second_folder(folder, round)
+    round_index: str | int | None = None
+    while last is not None and round_index != last:
+        round_index = next_round(round_index)
+        first, second = folder / "rounds" / round_name(round_index), second_folder(folder, round_index)
         for path in [first / "commit.json", *([second / "commit.json"] if second.is_dir() else [])]:
             if not path.is_file():
                 if (
-                    path.parent == first or round != last
+                    path.parent == first or round_index != last
                 ):  # else the run was extended, and this query is not made yet
                     findings.append(f"{path}: is missing, but a later round is committed")
                     previous_file = None
@@ -59,7 +59,7 @@ def verify(folder: str | Path) -> list[str]:
                 longer, faults = _longer_plan(path.parent, plan, len(pool))
                 plan, findings = longer, findings + faults
                 findings += _verify_round(
-                    path, round, previous_file, owner, set(pool), budget_of(plan, round)
+                    path, round_index, previous_file, owner, set(pool), budget_of(plan, round_index)
                 )
                 if path.parent == second and (_hashes(first) != _hashes(second)):
                     findings.append(f"{second / 'metrics.json'}: is not that of {first}")
@@ -86,7 +86,7 @@ def _hashes(folder: Path) -> str | None:
 
 def _verify_round(
     path: Path,
-    round: str | int,
+    round_index: str | int,
     previous_file: Path | None,
     owner: dict[str, str | int],
     pool: set[str],
@@ -94,8 +94,8 @@ def _verify_round(
 ) -> list[str]:
     """The faults of one committed round; `owner` (tile -> round) is extended by its tiles."""
     commit, folder, findings = read_json(path), path.parent, []
-    if commit["schema"] != COMMIT_SCHEMA or commit["round"] != round:
-        return [f"{path}: is not the commit of round {round}"]
+    if commit["schema"] != COMMIT_SCHEMA or commit["round"] != round_index:
+        return [f"{path}: is not the commit of round {round_index}"]
     if previous_file is not None and commit["previous"] != sha256_file(previous_file):
         findings.append(
             f"{path}: the chain is broken: {previous_file} is not the file it was committed after"
@@ -109,7 +109,7 @@ def _verify_round(
             findings.append(f"{path}: tile {key} is not in the pool of run.json")
         if key in owner:
             findings.append(f"{path}: tile {key} was selected in round {owner[key]} already")
-        owner.setdefault(key, round)
+        owner.setdefault(key, round_index)
     if len(selected) > budget:
         findings.append(f"{path}: {len(selected)} tiles are selected, the plan gives {budget}")
 

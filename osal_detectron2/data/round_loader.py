@@ -39,16 +39,16 @@ class RoundDataset(Dataset):
     def __init__(
         self, records: Sequence[dict], mapper: Callable[[dict], dict], *, seed: int, round_index: int
     ) -> None:
-        self.records, self.mapper, self.seed, self.round = list(records), mapper, seed, round_index
+        self.records, self.mapper, self.seed, self.round_index = list(records), mapper, seed, round_index
 
     def order(self, epoch: int) -> np.ndarray:
         """The permutation of the tiles in an epoch."""
-        return generator(self.seed, "order", self.round, epoch).permutation(len(self.records))
+        return generator(self.seed, "order", self.round_index, epoch).permutation(len(self.records))
 
     def __getitem__(self, position: int) -> dict:
         epoch, place = divmod(position, len(self.records))
         record = self.records[self.order(epoch)[place]]
-        with seeded(self.seed, "augment", self.round, position):
+        with seeded(self.seed, "augment", self.round_index, position):
             return self.mapper(record)
 
 

@@ -119,7 +119,7 @@ class RoundSteps:
                 pool=tuple(self.ledger.pool_keys()),
                 budget=self.plan.query_tiles,
                 seed=self.seed,
-                round=round_index,
+                round_index=round_index,
                 labelled={k: Counter(t.classes) for k, t in sorted(labels.items()) if t.state != "rejected"},
                 known_classes=self.known_classes,
                 score_thresh=self.score_thresh,
@@ -277,7 +277,7 @@ class RoundSteps:
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
         round_files.write_selection(
             self.ledger.round_dir(round_index),
-            round=round_index,
+            round_index=round_index,
             strategy=self.strategy.name if round_index != "init" else "initial",
             budget=self.ledger.budget(round_index),
             selected=selection.selected,

@@ -78,7 +78,7 @@ def draw_gallery(
 
 
 def gallery_for_round(
-    run_folder: str | Path, round: int, records: Mapping[str, Mapping], max_tiles: int = 12
+    run_folder: str | Path, round_index: int, records: Mapping[str, Mapping], max_tiles: int = 12
 ) -> Path | None:
     """Draw rounds/<round>/gallery.png: the first `max_tiles` of a query with reasons, labels and detections.
 
@@ -89,7 +89,7 @@ def gallery_for_round(
     """
     run_folder = Path(run_folder)
     known_classes = Ledger.open(run_folder).header["known_classes"]
-    folder = folder_of(run_folder, round)
+    folder = folder_of(run_folder, round_index)
     selection = read_json(folder / "selection.json")
     selected = selection["selected"][:max_tiles]
     if not selected:

@@ -34,19 +34,19 @@ def inert(*, known: int, unknown: int, look_known: int, look_unknown: int) -> st
     return None
 
 
-def query_warning(run_folder: str | Path, round: int) -> str | None:
+def query_warning(run_folder: str | Path, round_index: int) -> str | None:
     """The warning of the query of a round, from its scores.npz and what was labelled before it; None if all is well.
 
     Queries whose scores hold no count of known nuclei by the auxiliary detector (n_known) have none.
     """
     run_folder = Path(run_folder)
-    scores = read_scores(folder_of(run_folder, round))
+    scores = read_scores(folder_of(run_folder, round_index))
     if not {"n_known", "n_detected"} <= scores.keys():
         return None
     look_known, detected = (int(np.nansum(scores[name])) for name in ("n_known", "n_detected"))
     return _sentence(
         run_folder,
-        before=round,
+        before=round_index,
         look_known=look_known,
         look_unknown=detected - look_known,
         what="detections in the pool",

@@ -50,7 +50,7 @@ def content(request: Request) -> dict:
         "info": {
             "description": "Tiles to annotate; see README.txt",
             "osal_batch": request.batch,
-            "osal_round": request.round,
+            "osal_round": request.round_index,
         },
         "images": images,
         "annotations": annotations,
@@ -70,4 +70,6 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
     parsed = json_of(next(iter(files.values())), where)
     info = parsed.get("info") if isinstance(parsed, dict) else None
     batch = info.get("osal_batch") if isinstance(info, dict) else None
-    return [Sheet(coco=parsed, batch=batch, round=info.get("osal_round") if batch is not None else None)]
+    return [
+        Sheet(coco=parsed, batch=batch, round_index=info.get("osal_round") if batch is not None else None)
+    ]

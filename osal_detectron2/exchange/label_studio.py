@@ -52,13 +52,13 @@ def task(request: Request, key: str, *, rank: int, image: str) -> dict:
         "image": image,
         "osal_key": key,
         "osal_batch": request.batch,
-        "osal_round": request.round,
+        "osal_round": request.round_index,
         "rank": rank,
         "reason": tile.reason,
         **{f"score_{name}": value for name, value in tile.ranking.items()},
     }
     drafts = [_region(f"draft{i}", tile, *draft) for i, draft in enumerate(tile.drafts)]
-    return {"data": data, "predictions": [{"model_version": f"osal {request.round}", "result": drafts}]}
+    return {"data": data, "predictions": [{"model_version": f"osal {request.round_index}", "result": drafts}]}
 
 
 def labelling_config(classes: Sequence[str]) -> str:
@@ -119,7 +119,7 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
         name, batch = _name(task["data"]), task["data"].get("osal_batch")
         label = f"task {task.get('id', position)}"
         if name in request.tiles and batch not in (None, request.batch):
-            common.batch, common.round = batch, task["data"].get("osal_round")
+            common.batch, common.round_index = batch, task["data"].get("osal_round")
         annotations = task.get("annotations", [])
         if (
             name is None
@@ -140,7 +140,7 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
             sheet.pages.append(_page(name, annotation, label, request.tiles.get(name), sheet))
     first = next(iter(sheets.values()), common)
     if first is not common:
-        first.untouched, first.batch, first.round = common.untouched, common.batch, common.round
+        first.untouched, first.batch, first.round_index = common.untouched, common.batch, common.round_index
         first.problems, first.notes = common.problems + first.problems, common.notes + first.notes
     return list(sheets.values()) or [common]
 

@@ -112,7 +112,7 @@ def write_for_tool(
 
 def _image_of(key: str, tile: RequestedTile, run: str | Path, request: Request) -> Path:
     """The tile's file, or the copy that was put beside the batch (OSAL.ORACLE.COPY_IMAGES). Raises DataError."""
-    copied = Ledger.open(run).round_dir(request.round) / "query" / "images" / key
+    copied = Ledger.open(run).round_dir(request.round_index) / "query" / "images" / key
     for path in (Path(tile.image), copied):
         if path.is_file():
             return path
@@ -132,8 +132,8 @@ def _readme(request: Request, run: str | Path, format: str, out: Path) -> str:
         "import_plain": f"{command} --dry-run",
     }
     head = (
-        f"{len(request.tiles)} tiles wait for labels (round {request.round}). Mark every nucleus with a box of one of "
-        f"these classes:\n    {', '.join(request.offered)}\nThe boxes that you find are the model's draft. The most "
-        "useful tiles come first. Keep the file names and the size of the images.\n\n"
+        f"{len(request.tiles)} tiles wait for labels (round {request.round_index}). Mark every nucleus with a box of "
+        f"one of these classes:\n    {', '.join(request.offered)}\nThe boxes that you find are the model's draft. The "
+        "most useful tiles come first. Keep the file names and the size of the images.\n\n"
     )
     return head + FORMATS[format].README.format(**fields) + "Then the same without --dry-run.\n"

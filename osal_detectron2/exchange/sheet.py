@@ -17,7 +17,7 @@ _BATCH_NAME = re.compile(r"osal-(\w+)-([0-9a-f]{16})")
 
 def batch_name(request: Request) -> str:
     """The name that says in a tool which batch it holds."""
-    return f"osal-{request.round}-{request.batch}"
+    return f"osal-{request.round_index}-{request.batch}"
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Sheet:
     """One person's answers in a file.
 
     annotator: None where the file does not say whose. untouched: names of tiles in the file that nobody answered.
-    batch, round: those that the file was made for, None where that is lost. problems: refuse the file if there is
+    batch, round_index: those that the file was made for, None where that is lost. problems: refuse the file if there is
     one; notes: what a person should know. coco: what the file holds is COCO already, in place of pages.
     """
 
@@ -49,7 +49,7 @@ class Sheet:
     annotator: str | None = None
     untouched: list[str] = field(default_factory=list)
     batch: str | None = None
-    round: object = None
+    round_index: object = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     coco: object = None
@@ -57,7 +57,7 @@ class Sheet:
     def made_for(self, name: str | None) -> None:
         """Take batch and round from a name as `batch_name` makes them, if it is one."""
         if found := _BATCH_NAME.fullmatch((name or "").strip()):
-            self.round, self.batch = found.groups()
+            self.round_index, self.batch = found.groups()
 
     def as_coco(self) -> object:
         """The pages as COCO, for the one check that all files go through (oracles/coco_return.py)."""

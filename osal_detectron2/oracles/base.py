@@ -26,7 +26,7 @@ class Question:
     """
 
     ledger: Ledger
-    round: int | str
+    round_index: int | str
     records: Sequence[Mapping]
     drafts: Mapping[str, Mapping] = field(default_factory=dict)
     name_unknown: bool = False

@@ -55,7 +55,7 @@ class Request:
     """The question of one round. tiles: by image key, in the suggested order. batch: its identity."""
 
     batch: str
-    round: str | int
+    round_index: str | int
     classes: tuple[str, ...]
     tiles: Mapping[str, RequestedTile]
     seconds_per_tile: float
@@ -87,7 +87,7 @@ class Request:
         content = {
             "schema": REQUEST_SCHEMA,
             "batch": self.batch,
-            "round": self.round,
+            "round": self.round_index,
             "classes": list(self.classes),
             "seconds_per_tile": self.seconds_per_tile,
             "seconds_per_nucleus": self.seconds_per_nucleus,

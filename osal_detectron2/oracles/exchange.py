@@ -26,7 +26,7 @@ class ImportReport:
     """What an import did, or would do (dry_run). Tuples of image keys, in the suggested order."""
 
     file: str
-    round: str | int
+    round_index: str | int
     annotator: str
     labelled: tuple[str, ...]
     reviewed_empty: tuple[str, ...]
@@ -49,7 +49,7 @@ class ImportReport:
         verb = "would import" if self.dry_run else "imported"
         lines = [
             f"{self.file}: {verb} {len(self.labelled)} labelled, {len(self.reviewed_empty)} empty and "
-            f"{len(self.rejected)} rejected tiles of {self.annotator} into round {self.round}"
+            f"{len(self.rejected)} rejected tiles of {self.annotator} into round {self.round_index}"
         ]
         if self.boxes:
             lines.append("  boxes: " + ", ".join(f"{name} {count}" for name, count in self.boxes.items()))
@@ -135,8 +135,8 @@ def import_batch(
     for sheet in sheets:
         if sheet.batch not in (None, request.batch):
             raise DataError(
-                f"{file}: answers another batch (round {sheet.round}, of this run or another), but this run waits "
-                f"for round {request.round}; import the file made from {query / 'batch.json'}"
+                f"{file}: answers another batch (round {sheet.round_index}, of this run or another), but this run "
+                f"waits for round {request.round_index}; import the file made from {query / 'batch.json'}"
             )
     whole = Returned()
     answers: dict[tuple[str, str], TileLabels] = {}
@@ -192,7 +192,7 @@ def import_batch(
 
     report = ImportReport(
         file=str(file),
-        round=request.round,
+        round_index=request.round_index,
         annotator=" and ".join(people),
         labelled=answered(LABELLED),
         reviewed_empty=answered(REVIEWED_EMPTY),

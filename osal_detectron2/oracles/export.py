@@ -49,7 +49,7 @@ Keep the file names and do not resize the images. Estimated work: {cost}.
 def export_batch(
     folder: str | Path,
     *,
-    round: str | int,
+    round_index: str | int,
     keys: Sequence[str],
     images: Mapping[str, Mapping],
     classes: Sequence[str],
@@ -61,7 +61,7 @@ def export_batch(
     seconds_per_tile: float,
     copy_images: bool = False,
 ) -> BatchStatus:
-    """Put the question of `round` into `folder`/rounds/NNN/query (`folder` is the run's OUTPUT_DIR).
+    """Put the question of `round_index` into `folder`/rounds/NNN/query (`folder` is the run's OUTPUT_DIR).
 
     keys: in the suggested order. images: records with "file_name", "width", "height", and "origin" if they were
     cut (tiling.py). classes: all class names. predictions: pre-annotations {"boxes": (n, 4) xywh pixels, "classes": n
@@ -71,7 +71,7 @@ def export_batch(
     Raises LedgerError if `folder` is no run or has answers to another question; DataError; OutputError.
     """
     ledger = Ledger.open(folder)
-    query, batch, present = _standing(ledger, round, keys)
+    query, batch, present = _standing(ledger, round_index, keys)
     if copy_images:
         for key in keys:
             copy_image(Path(images[key]["file_name"]), query / "images", key)
@@ -100,12 +100,12 @@ def export_batch(
             reason=reasons.get(key, ""),
             origin=_origin(image.get("origin")),
         )
-    request = Request(batch, round, tuple(classes), tiles, seconds_per_tile, seconds_per_nucleus)
+    request = Request(batch, round_index, tuple(classes), tiles, seconds_per_tile, seconds_per_nucleus)
     paths = [f"images/{key}" if copy_images else images[key]["file_name"] for key in keys]
     write_bytes(query / "images.txt", "".join(f"{path}\n" for path in paths).encode())
     fields = {
         "tiles": len(tiles),
-        "round": round,
+        "round": round_index,
         "run": shlex.quote(str(folder)),
         "classes": ", ".join(classes),
         "unknown": _about_unknown(ledger.header["known_classes"], classes)
@@ -126,16 +126,18 @@ def _about_unknown(known_classes: Sequence[str], classes: Sequence[str]) -> str:
     return f'"{UNKNOWN}" is enough for a nucleus of none of these: {known}. Which of the others it is may stay open.\n'
 
 
-def batch_stands(ledger: Ledger, round: str | int, keys: Sequence[str]) -> bool:
+def batch_stands(ledger: Ledger, round_index: str | int, keys: Sequence[str]) -> bool:
     """Whether exactly this question has been put already."""
-    return _standing(ledger, round, keys)[2] is not None
+    return _standing(ledger, round_index, keys)[2] is not None
 
 
-def _standing(ledger: Ledger, round: str | int, keys: Sequence[str]) -> tuple[Path, str, Request | None]:
+def _standing(
+    ledger: Ledger, round_index: str | int, keys: Sequence[str]
+) -> tuple[Path, str, Request | None]:
     """The folder of the question, its identity, and the question itself if it has been put already."""
-    query = ledger.round_dir(round) / "query"
+    query = ledger.round_dir(round_index) / "query"
     header = sha256_file(ledger.folder / "run.json")
-    batch = sha256_bytes(json.dumps([header, round, list(keys)]).encode())[:16]
+    batch = sha256_bytes(json.dumps([header, round_index, list(keys)]).encode())[:16]
     present = Request.read(query)
     stands = present is not None and present.batch == batch and (query / "batch.json").is_file()
     return query, batch, present if stands else None

@@ -43,23 +43,23 @@ class HumanOracle(Oracle):
         return label(self.records, keys, class_names=self.class_names)
 
     def wants_drafts(self, question: Question) -> bool:
-        return not batch_stands(question.ledger, question.round, question.keys)
+        return not batch_stands(question.ledger, question.round_index, question.keys)
 
     def answer(self, question: Question) -> LabelFile | Pending:
         ledger, keys = question.ledger, question.keys
-        if question.round == "init" and (given := self.at_once(keys)):
+        if question.round_index == "init" and (given := self.at_once(keys)):
             answers = [*self.class_names]
             if self.settings["INIT_RECORD"]:
                 answers.append(unknown_class(self.known_classes, self.class_names))
             return LabelFile(classes=tuple(dict.fromkeys(answers)), tiles=given)
-        folder, selection = ledger.round_dir(question.round), ledger.selection(question.round)
+        folder, selection = ledger.round_dir(question.round_index), ledger.selection(question.round_index)
         scores, per_tile = tile_scores(folder), mean_nuclei(ledger.labels().values())
         detected = {key: scores[key]["n_detected"] for key in keys if "n_detected" in scores.get(key, {})}
         unknown = unknown_class(self.known_classes, self.class_names)
         classes = [*self.class_names] if question.name_unknown else [*self.class_names, unknown]
         status = export_batch(
             ledger.folder,
-            round=question.round,
+            round_index=question.round_index,
             keys=keys,
             images=dict(zip(keys, question.records)),
             classes=list(dict.fromkeys(classes)),
@@ -76,6 +76,6 @@ class HumanOracle(Oracle):
         own = ledger.header.get("front") == "own"
         again = "start your own script again, with resume=True" if own else "start again with --resume"
         return Pending(
-            f"awaiting labels for {len(keys)} tiles of round {question.round}: annotate "
+            f"awaiting labels for {len(keys)} tiles of round {question.round_index}: annotate "
             f"{folder / 'query' / 'batch.json'}, then run `python tools/al.py import {ledger.folder} FILE` and {again}"
         )

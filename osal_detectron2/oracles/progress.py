@@ -22,7 +22,7 @@ class BatchStatus:
     cost: of the whole batch; left: of the pending tiles. disputes: who disagrees on what, by image key.
     """
 
-    round: str | int
+    round_index: str | int
     query: Path
     states: Mapping[str, str]
     cost: Cost
@@ -66,7 +66,7 @@ def status_of(query: Path, request: Request) -> BatchStatus:
 
     left = cost([key for key, state in states.items() if state == PENDING])
     disputes = {key: answers.dispute(key) for key, state in states.items() if state == DISPUTED}
-    return BatchStatus(request.round, query, states, cost(request.tiles), left, disputes)
+    return BatchStatus(request.round_index, query, states, cost(request.tiles), left, disputes)
 
 
 def batch_status(run_folder: str | Path) -> BatchStatus | None:

@@ -35,10 +35,10 @@ def run_status(folder: str | Path) -> str:
     elif batch is None:
         lines.append(f"awaited   training, up to the end of round {_running(last)}")
     elif batch.complete:
-        lines.append(f"awaited   training: all labels of round {batch.round} are in")
+        lines.append(f"awaited   training: all labels of round {batch.round_index} are in")
     else:
         counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
-        lines.append(f"awaited   labels for round {batch.round}: {counts}")
+        lines.append(f"awaited   labels for round {batch.round_index}: {counts}")
         if batch.pending_keys:
             lines.append(f"left      {batch.left}")
         lines += describe_disputes(batch.disputes)

@@ -41,16 +41,16 @@ def found_on(
     *,
     prototypes: bool,
     seed: int = 0,
-    round: int = 0,
+    round_index: int = 0,
 ) -> dict[str, dict]:
     """{key: boxes [x, y, w, h] in tile pixels, classes, scores, looks_unknown} of the target's detections. Collective.
 
     looks_unknown is True, False or None, by the auxiliary's prototypes as they are now; prototypes=False: always None.
-    What a query with the same seed and round has computed already costs no further pass.
+    What a query with the same seed and round_index has computed already costs no further pass.
     """
     if not keys:
         return {}
-    options = {"seed": seed, "round": round}
+    options = {"seed": seed, "round_index": round_index}
     table = scorer.run(Detections(over=tuple(keys)), **options)
     fields = ("dist_known", "dist_unknown")
     other = {}

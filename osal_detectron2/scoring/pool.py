@@ -78,10 +78,10 @@ class PoolScorer:
         self.passes: dict[str, int] = {}
         self._done: dict[tuple, tuple[set[str], Table]] = {}
 
-    def run(self, request: Pass, *, seed: int = 0, round: int = 0) -> Table:
+    def run(self, request: Pass, *, seed: int = 0, round_index: int = 0) -> Table:
         """The table of a request. Collective: every rank calls it with the same request and gets all of it.
 
-        `seed` and `round` are what random views depend on, besides the tile.
+        `seed` and `round_index` are what random views depend on, besides the tile.
 
         Raises:
             ConfigError: unknown view.
@@ -95,28 +95,30 @@ class PoolScorer:
             reusable = request.reference is None and "roi_feature" not in wanted
         # Fields of detections are columns of one table: what else a request says tells tables apart.
         kind = replace(request, over=())
-        kept = (replace(kind, fields=()) if isinstance(kind, Detections) else kind, seed, round)
+        kept = (replace(kind, fields=()) if isinstance(kind, Detections) else kind, seed, round_index)
         fields, table = self._done.setdefault(kept, (set(), {})) if reusable else (set(), {})
         if not set(wanted) <= fields:
             table.clear()
             fields.update(wanted)
         missing = sorted(set(request.over) - table.keys())
         mine = missing[comm.get_rank() :: comm.get_world_size()]
-        for part in gather(self._forward(request, mine, sorted(fields), seed=seed, round=round)):
+        for part in gather(self._forward(request, mine, sorted(fields), seed=seed, round_index=round_index)):
             table.update(part)
         counter = request.detector + _COUNTED_AS[type(request)]
         self.passes[counter] = self.passes.get(counter, 0) + len(missing)
         return {key: table[key] for key in request.over}
 
     @torch.no_grad()
-    def _forward(self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round: int) -> Table:
+    def _forward(
+        self, request: Pass, keys: list[str], fields: list[str], *, seed: int, round_index: int
+    ) -> Table:
         detector = self.detectors.named(request.detector)
         whole = self.labelled_mapper if isinstance(request, GroundTruthFeatures) else self.mapper
         view, reference = getattr(request, "view", "identity"), getattr(request, "reference", None)
         mapper: Callable[[dict], dict] = whole
         if view != "identity" or reference is not None:
             places = {k: reference[k] for k in keys} if reference is not None else {}
-            mapper = ViewMapper(whole, view, seed=seed, round=round, reference=places)
+            mapper = ViewMapper(whole, view, seed=seed, round_index=round_index, reference=places)
         batches = inference_batches(
             [self.records[k] for k in keys],
             mapper,

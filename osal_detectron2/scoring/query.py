@@ -42,7 +42,7 @@ def answer_query(
         selection = run_query(strategy, context, scorer)
         passes = dict(scorer.passes)  # pictures are no part of what a query costs
         keys = selection.selected[:shown]
-        at = {"seed": context.seed, "round": context.round}
+        at = {"seed": context.seed, "round_index": context.round_index}
         found = found_on(scorer, keys, known, prototypes=prototypes, **at)
     logging.getLogger(__name__).info("forward passes of this query: %s", passes or "none")
     return Answer(selection, passes, found)
@@ -59,7 +59,7 @@ def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> 
         message = on_main(_advance, dialogue, table)
         if isinstance(message, Selection):
             return check_selection(message, context)
-        table = scorer.run(message, seed=context.seed, round=context.round)
+        table = scorer.run(message, seed=context.seed, round_index=context.round_index)
 
 
 def _advance(dialogue: Generator[Pass, Any, Selection], table: Table | None) -> Pass | Selection:

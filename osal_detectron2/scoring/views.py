@@ -225,7 +225,7 @@ class ViewMapper:
     Args:
         mapper: inference mapper; its augmentations are the detector's resize.
         view: see the module.
-        seed, round: with the image key, what a random view depends on.
+        seed, round_index: with the image key, what a random view depends on.
         reference: image key -> boxes (R, 4) xyxy in tile pixels; tiles that it does not name have none.
     """
 
@@ -235,16 +235,16 @@ class ViewMapper:
         view: str,
         *,
         seed: int,
-        round: int,
+        round_index: int,
         reference: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self.mapper, self.view, self.seed, self.round = mapper, view, seed, round
+        self.mapper, self.view, self.seed, self.round_index = mapper, view, seed, round_index
         self.reference = reference or {}
 
     def __call__(self, record: dict) -> dict:
         key, height, width = record["image_key"], record["height"], record["width"]
         boxes = np.asarray(self.reference.get(key, ()), dtype=np.float64).reshape(-1, 4)
-        rng = generator("view", self.seed, self.round, key, self.view)
+        rng = generator("view", self.seed, self.round_index, key, self.view)
         view = make_view(self.view, height=height, width=width, reference=boxes, rng=rng)
         item = self.mapper.convert(record, view.before_resize(self.mapper.read(record)))
         item["image"] = view.after_resize(item["image"])

@@ -82,10 +82,15 @@ class QueryContext:
     pool: tuple[str, ...]
     budget: int
     seed: int
-    round: int
+    round_index: int
     labelled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> class name -> nuclei
     known_classes: tuple[str, ...] = ()
     score_thresh: float = 0.05  # target detections below it take no part (OSAL.SCORING.SCORE_THRESH)
+
+    @property
+    def round(self) -> int:
+        """`round_index`, as strategies of before call it."""
+        return self.round_index
 
     @property
     def size(self) -> int:
@@ -100,7 +105,10 @@ class QueryContext:
         """
         return sorted(
             keys,
-            key=lambda k: (*(-round(float(c[k]), 5) for c in columns), tie_hash(self.seed, self.round, k)),
+            key=lambda k: (
+                *(-round(float(c[k]), 5) for c in columns),
+                tie_hash(self.seed, self.round_index, k),
+            ),
         )
 
 
@@ -203,4 +211,4 @@ def check_selection(selection: Selection, context: QueryContext) -> Selection:
 def require_pool(context: QueryContext) -> None:
     """Raise PoolExhausted if nothing is left to query."""
     if not context.pool:
-        raise PoolExhausted(f"round {context.round}: no unlabelled tile is left to query")
+        raise PoolExhausted(f"round {context.round_index}: no unlabelled tile is left to query")

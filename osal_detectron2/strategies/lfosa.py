@@ -105,7 +105,7 @@ class LfOSA(Strategy):
             np.concatenate([c for c, _ in boxes.values()]),
             np.concatenate([a for _, a in boxes.values()]),
             unknown=table[context.pool[0]]["logits"].shape[1] - 2,
-            seed=derive_seed("lfosa", context.seed, context.round),
+            seed=derive_seed("lfosa", context.seed, context.round_index),
         )
         ends = np.cumsum([len(c) for c, _ in boxes.values()])
         of_tile = dict(zip(boxes, np.split(weights, ends[:-1])))

@@ -228,5 +228,5 @@ class OpenAL(Strategy):
             k_out=self.settings.k_out,
             pca=self.settings.pca,
             shrink=self.settings.shrink,
-            seed=derive_seed("openal", context.seed, context.round),
+            seed=derive_seed("openal", context.seed, context.round_index),
         )

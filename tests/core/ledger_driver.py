@@ -25,17 +25,17 @@ class Driver:
             versions={"numpy": "2"},
         )
 
-    def select(self, round, selected):
+    def select(self, round_index, selected):
         selection = {
             "schema": SELECTION_SCHEMA,
-            "round": round,
+            "round": round_index,
             "strategy": "random",
             "budget": len(selected),
         }
         selection |= {"selected": list(selected), "reasons": {k: f"drawn {k}" for k in selected}}
-        write_json(self.ledger.round_dir(round) / "selection.json", selection)
+        write_json(self.ledger.round_dir(round_index) / "selection.json", selection)
 
-    def commit(self, round, selected, states=None):
+    def commit(self, round_index, selected, states=None):
         labels = {key: answer(key, (states or {}).get(key, "labelled")) for key in selected}
-        self.select(round, selected)
-        self.ledger.commit(round, selected=list(selected), labels=labels)
+        self.select(round_index, selected)
+        self.ledger.commit(round_index, selected=list(selected), labels=labels)

@@ -65,7 +65,7 @@ def test_chain_and_hashes_are_those_of_the_files(finished):
 
 
 @pytest.mark.parametrize(
-    "round, selected, labels, word",
+    "round_index, selected, labels, word",
     [
         (1, POOL[4:7], None, "before round 0"),
         ("init", POOL[4:6], None, "other tiles or labels"),
@@ -78,14 +78,14 @@ def test_chain_and_hashes_are_those_of_the_files(finished):
         (0, POOL[4:7], POOL[4:8], f"{POOL[7]} has labels but was not selected"),
     ],
 )
-def test_a_commit_that_contradicts_the_record_changes_nothing(driver, round, selected, labels, word):
+def test_a_commit_that_contradicts_the_record_changes_nothing(driver, round_index, selected, labels, word):
     driver.commit("init", [POOL[3], POOL[1]])
-    if round != "init":
-        driver.select(round, selected)
+    if round_index != "init":
+        driver.select(round_index, selected)
     before = _tree(driver.ledger.folder)
     answers = {key: answer(key) for key in (selected if labels is None else labels)}
     with pytest.raises(LedgerError, match=word):
-        driver.ledger.commit(round, selected=selected, labels=answers)
+        driver.ledger.commit(round_index, selected=selected, labels=answers)
     assert _tree(driver.ledger.folder) == before
 
 
@@ -202,11 +202,11 @@ def test_a_process_killed_at_any_instant_leaves_a_run_that_goes_on(tmp_path):
 
     def work(target):
         driver = Driver(target, plan=plan) if not Ledger.exists(target) else _again(target)
-        for round in ("init", 0, 1, 2, 3, 4, 5):
-            if not driver.ledger.is_committed(round):
-                keys = driver.ledger.pool_keys()[: driver.ledger.budget(round)]
-                selection = driver.ledger.selection(round)
-                driver.commit(round, selection["selected"] if selection else keys)
+        for round_index in ("init", 0, 1, 2, 3, 4, 5):
+            if not driver.ledger.is_committed(round_index):
+                keys = driver.ledger.pool_keys()[: driver.ledger.budget(round_index)]
+                selection = driver.ledger.selection(round_index)
+                driver.commit(round_index, selection["selected"] if selection else keys)
 
     began = time.perf_counter()
     work(tmp_path / "unbroken")
@@ -246,16 +246,16 @@ def test_invariants_over_any_sequence_of_rounds(data):
     with tempfile.TemporaryDirectory() as folder:
         driver = Driver(folder, plan=plan, pool=pool)
         taken = []
-        for round in ["init", *range(len(plan))]:
+        for round_index in ["init", *range(len(plan))]:
             ledger = Ledger.open(folder)
-            left, budget = ledger.pool_keys(), ledger.budget(round)
+            left, budget = ledger.pool_keys(), ledger.budget(round_index)
             assert sorted(left + taken) == sorted(pool)
             size = data.draw(st.integers(1, min(budget, len(left)))) if budget else 0
             chosen = data.draw(st.permutations(left))[:size]
             states = {
                 k: data.draw(st.sampled_from(["labelled", "reviewed_empty", "rejected"])) for k in chosen
             }
-            driver.commit(round, chosen, states)
+            driver.commit(round_index, chosen, states)
             taken += chosen
             labels = Ledger.open(folder).labels()
             assert list(labels) == taken

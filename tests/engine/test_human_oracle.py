@@ -238,7 +238,7 @@ def test_an_oracle_of_one_s_own_is_asked_by_its_name(tiny_config, tmp_path, caps
         asked: list = []
 
         def answer(self, question):
-            self.asked.append((question.round, len(question.records)))
+            self.asked.append((question.round_index, len(question.records)))
             if len(self.asked) == 1:
                 return Pending("come back tomorrow")
             found = simulated.label(self.records, question.keys, class_names=self.class_names)

@@ -27,12 +27,12 @@ def labels_of(key):
     return TileLabels("labelled" if boxes else "reviewed_empty", boxes, TILES[key])
 
 
-def metrics_of(round, map50):
+def metrics_of(round_index, map50):
     return {
         "schema": "osal-metrics/1",
-        "round": round,
+        "round": round_index,
         "bbox": {"mAP50": map50, "AP": map50 / 2, "AP50-tumor": map50},  # lymphocyte: no ground truth
-        "open_set": {"A-OSE": 10 - round, "unknown_detected_fraction": 0.5, "unknown_total": 20},
+        "open_set": {"A-OSE": 10 - round_index, "unknown_detected_fraction": 0.5, "unknown_total": 20},
         "counts": {"known_nuclei": 30, "unknown_nuclei": 20},
         "flags": [],
     }
@@ -60,13 +60,13 @@ def make_run(
         dataset_sha256=header.get("dataset_sha256", "0" * 64),
         versions={},
     )
-    for round in rounds:
-        path = ledger.round_dir(round)
-        selected = QUERIES[round]
-        if round != INIT:
-            write_json(path / "metrics.json", metrics_of(round, map50[round]))
+    for round_index in rounds:
+        path = ledger.round_dir(round_index)
+        selected = QUERIES[round_index]
+        if round_index != INIT:
+            write_json(path / "metrics.json", metrics_of(round_index, map50[round_index]))
             write_json(path / "timing.json", {"train": 12.5, "evaluate": 1.0})
-        if selected and round != INIT:
+        if selected and round_index != INIT:
             pool = ledger.pool_keys()
             ramp = np.array([0.25 * i for i in range(len(pool))])
             ramp[-1] = np.nan
@@ -78,13 +78,13 @@ def make_run(
             path / "selection.json",
             {
                 "schema": "osal-selection/1",
-                "round": round,
-                "strategy": strategy if round != INIT else "initial",
+                "round": round_index,
+                "strategy": strategy if round_index != INIT else "initial",
                 "budget": len(selected),
                 "candidates": 4,
                 "selected": selected,
                 "reasons": {key: f"purest of 4 candidates, then most uncertain ({key})" for key in selected},
             },
         )
-        ledger.commit(round, selected=selected, labels={key: labels_of(key) for key in selected})
+        ledger.commit(round_index, selected=selected, labels={key: labels_of(key) for key in selected})
     return folder

@@ -46,7 +46,7 @@ def make(tmp_path):
         }
         nothing = dict.fromkeys(KEYS)
         options = {"nuclei": nothing, "tile_scores": {KEYS[0]: {"pcss": 1.5}}, "reasons": {}}
-        export(folder, images, KEYS, round="init", classes=CLASSES, predictions=predictions, **options)
+        export(folder, images, KEYS, round_index="init", classes=CLASSES, predictions=predictions, **options)
         return folder
 
     return run

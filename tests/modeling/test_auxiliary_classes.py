@@ -168,7 +168,7 @@ def test_a_query(scorer, name):
         pool=tuple(f"{i}.png" for i in range(4)),
         budget=2,
         seed=0,
-        round=0,
+        round_index=0,
         labelled={"4.png": {"a": 1, "u": 1}, "5.png": {"a": 1, "u": 1}},
         known_classes=("a", "b", "c"),
     )

@@ -48,7 +48,7 @@ def test_images_are_copied_on_request_so_that_an_edit_spares_the_data_set(run, i
     assert open(images[BATCH[0]]["file_name"], "rb").read() == BATCH[0].encode()
     outside = {**images, "../up.png": images[BATCH[0]]}
     with pytest.raises(DataError, match="leads out"):
-        export(run, outside, keys=["../up.png"], round=1, copy_images=True)
+        export(run, outside, keys=["../up.png"], round_index=1, copy_images=True)
 
 
 def test_a_second_export_leaves_a_batch_that_is_being_edited_alone(run, images):
@@ -99,7 +99,7 @@ def test_a_batch_of_an_older_version_can_be_answered(run, tmp_path):
 def test_an_unknown_class_in_a_prediction(run, images):
     bad = {BATCH[0]: {"boxes": [[0, 0, 5, 5]], "classes": ["dust"], "scores": [1.0]}}
     with pytest.raises(DataError, match="dust"):
-        export(run, images, round=1, predictions=bad)
+        export(run, images, round_index=1, predictions=bad)
 
 
 def test_a_folder_that_is_not_the_run_gets_no_batch(run, images):

@@ -96,7 +96,7 @@ def test_a_tile_of_the_same_name_in_another_slide_is_not_confused(tmp_path, imag
     folder = tmp_path / "two"
     common = {"strategy": "random", "seed": 0, "known_classes": [], "config": {}, "dataset_sha256": ""}
     Ledger.create(folder, pool=pool, plan=[2], versions={}, **common)
-    export(folder, records, keys=pool[1:3], round="init")
+    export(folder, records, keys=pool[1:3], round_index="init")
     content = json.loads((folder / "rounds/init/query/batch.json").read_text())
     content["images"][0]["file_name"] = "lab/1.png"
     with pytest.raises(DataError, match=r"not of this batch: lab/1\.png"):
@@ -105,7 +105,7 @@ def test_a_tile_of_the_same_name_in_another_slide_is_not_confused(tmp_path, imag
     with pytest.raises(DataError, match=r"not of this batch: 1\.png"):
         import_batch(folder, put(tmp_path, content))
     Ledger.create(tmp_path / "bare", pool=pool[1:], plan=[2], versions={}, **common)
-    export(tmp_path / "bare", records, keys=pool[1:3], round="init")
+    export(tmp_path / "bare", records, keys=pool[1:3], round_index="init")
     content["info"] = {}
     with pytest.raises(DataError, match=r"1\.png: may be slide0/1\.png or slide1/1\.png"):
         import_batch(tmp_path / "bare", put(tmp_path, content))

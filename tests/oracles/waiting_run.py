@@ -13,7 +13,7 @@ BATCH = [POOL[4], POOL[2], POOL[7]]  # in the suggested order
 CLASSES = ["tumor", "lymphocyte", "debris"]
 
 
-def export(folder, images, keys=BATCH, round=0, **options):
+def export(folder, images, keys=BATCH, round_index=0, **options):
     predictions = {
         BATCH[0]: {
             "boxes": np.array([[10, 10, 20, 20], [90, 90, 30.004, 30]], dtype=np.float32),
@@ -23,7 +23,7 @@ def export(folder, images, keys=BATCH, round=0, **options):
         BATCH[1]: {"boxes": [[5, 5, 9, 9]], "classes": ["tumor"], "scores": [0.7]},
     }
     arguments = {
-        "round": round,
+        "round_index": round_index,
         "keys": keys,
         "images": images,
         "classes": CLASSES,
@@ -37,9 +37,9 @@ def export(folder, images, keys=BATCH, round=0, **options):
     return export_batch(folder, **{**arguments, **options})
 
 
-def select(ledger, round, selected):
-    selection = {"schema": SELECTION_SCHEMA, "round": round, "strategy": "random", "selected": selected}
-    write_json(ledger.round_dir(round) / "selection.json", selection)
+def select(ledger, round_index, selected):
+    selection = {"schema": SELECTION_SCHEMA, "round": round_index, "strategy": "random", "selected": selected}
+    write_json(ledger.round_dir(round_index) / "selection.json", selection)
 
 
 def batch(run):

@@ -41,9 +41,13 @@ def mapper(short_edge=0):
     return TileMapper(augmentations=resize, image_format="RGB", with_labels=False)
 
 
-def seen(record, view, *, reference=BOXES, short_edge=0, seed=0, round=0):
+def seen(record, view, *, reference=BOXES, short_edge=0, seed=0, round_index=0):
     look = ViewMapper(
-        mapper(short_edge), view, seed=seed, round=round, reference={record["image_key"]: reference}
+        mapper(short_edge),
+        view,
+        seed=seed,
+        round_index=round_index,
+        reference={record["image_key"]: reference},
     )
     return look(record)
 
@@ -209,7 +213,7 @@ def test_a_random_view_depends_on_seed_round_tile_and_name_alone(tmp_path):
     first = pixels(record, "noise:8")
     assert np.array_equal(first, pixels(record, "noise:8"))
     assert not np.array_equal(first, pixels(record, "noise:8", seed=1))
-    assert not np.array_equal(first, pixels(record, "noise:8", round=1))
+    assert not np.array_equal(first, pixels(record, "noise:8", round_index=1))
     assert not np.array_equal(first, pixels(other, "noise:8"))
     doubled = np.rint(2 * (first.astype(float) - 128))
     assert abs(np.corrcoef(doubled.ravel(), pixels(record, "noise:16").ravel())[0, 1]) < 0.05
@@ -219,7 +223,7 @@ def test_the_cached_tile_is_left_alone(tmp_path):
     record, cache = write(tmp_path, plain(128)), {}
     tile_mapper = TileMapper(augmentations=[], image_format="RGB", with_labels=False, cache=cache)
     for view in ("noise:48", "cutout", "salt_pepper:0.5", "hflip", "rotate:5"):
-        ViewMapper(tile_mapper, view, seed=0, round=0, reference={"a.png": BOXES})(record)
+        ViewMapper(tile_mapper, view, seed=0, round_index=0, reference={"a.png": BOXES})(record)
     assert (cache[record["file_name"]] == 128).all()
 
 
@@ -282,7 +286,7 @@ def test_a_pass_over_a_view_does_not_depend_on_the_batch_or_the_order(detector, 
     tables = []
     for batch_size, keys in ((1, list(records)), (4, list(records)[::-1])):
         scorer = PoolScorer(detector, {k: records[k] for k in keys}, mapper=mapper(96), batch_size=batch_size)
-        tables.append(scorer.run(request({k: records[k] for k in keys}, view), seed=3, round=1))
+        tables.append(scorer.run(request({k: records[k] for k in keys}, view), seed=3, round_index=1))
         assert scorer.passes == {"target": 5}
     for key in records:
         one, many = tables[0][key], tables[1][key]

@@ -40,7 +40,7 @@ def run(strategy, tables, *, budget=1, labelled=(), seed=0, requests=None, order
         pool=tuple(order or tables["identity"]),
         budget=budget,
         seed=seed,
-        round=0,
+        round_index=0,
         labelled={f"labelled_{i}": counts for i, counts in enumerate(labelled)},
         known_classes=("a", "b"),
         **more,

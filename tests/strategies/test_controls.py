@@ -7,7 +7,7 @@ from osal_detectron2.strategies import QueryContext, get_strategy
 
 
 def context(n=30, budget=6):
-    return QueryContext(pool=pool(n), budget=budget, seed=0, round=1, known_classes=("a", "b", "c"))
+    return QueryContext(pool=pool(n), budget=budget, seed=0, round_index=1, known_classes=("a", "b", "c"))
 
 
 def test_random_from_candidates_is_random_restricted_to_the_candidates_of_osal_nd():

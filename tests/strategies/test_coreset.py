@@ -20,7 +20,7 @@ def run(points, centres, *, budget, seed=0, **settings):
     features = {str(i): p for i, p in enumerate(points)} | {f"L{i}": c for i, c in enumerate(centres)}
     pool = tuple(str(i) for i in range(len(points)))
     labelled = {f"L{i}": {} for i in range(len(centres))}
-    context = QueryContext(pool=pool, budget=budget, seed=seed, round=0, labelled=labelled)
+    context = QueryContext(pool=pool, budget=budget, seed=seed, round_index=0, labelled=labelled)
     requests = []
     selection = play(
         Coreset(**settings), context, lambda r: {k: {"image_feature": features[k]} for k in r.over}, requests

@@ -35,7 +35,7 @@ def tile(boxes, pmax, tightness=None):
 
 def run(strategy, tables, *, budget=1, requests=None, **context):
     """`tables`: view -> key -> row; a view that is not there answers like "identity"."""
-    context = QueryContext(pool=tuple(tables["identity"]), budget=budget, seed=0, round=0, **context)
+    context = QueryContext(pool=tuple(tables["identity"]), budget=budget, seed=0, round_index=0, **context)
 
     def reply(request):
         if requests is not None:

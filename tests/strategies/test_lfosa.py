@@ -74,7 +74,7 @@ TILES = {
 
 
 def select(strategy, requests, budget=2):
-    context = QueryContext(pool=tuple(TILES), budget=budget, seed=0, round=0, known_classes=("a",))
+    context = QueryContext(pool=tuple(TILES), budget=budget, seed=0, round_index=0, known_classes=("a",))
 
     def row(detector, known, unknown, tightness):
         n = len(known) + unknown

@@ -11,7 +11,7 @@ def by_loss(*values):
 def test_the_largest_predicted_losses_are_queried():
     """Any sign will do: the head learns an order, not a scale."""
     requests = []
-    context = QueryContext(pool=pool(5), budget=3, seed=0, round=0)
+    context = QueryContext(pool=pool(5), budget=3, seed=0, round_index=0)
     selection = answer(get_strategy("ll4al")(), context, by_loss(-2.0, 0.5, -0.1, 3.0, 0.4), requests)
     assert selection.selected == tuple(pool(5)[i] for i in (3, 1, 4))
     assert selection.scores["predicted_loss"][pool(5)[0]] == -2.0
@@ -24,7 +24,7 @@ def test_equal_predictions_are_drawn_by_seed():
     picks = {
         answer(
             get_strategy("ll4al")(),
-            QueryContext(pool=pool(20), budget=4, seed=seed, round=0),
+            QueryContext(pool=pool(20), budget=4, seed=seed, round_index=0),
             by_loss(*[0.1 + 1e-8 * i for i in range(20)]),
         ).selected
         for seed in range(3)

@@ -129,7 +129,7 @@ class Tiles:
 
     def select(self, pool, *, budget, seed=0, strategy=None):
         context = QueryContext(
-            pool=tuple(pool), budget=budget, seed=seed, round=0, known_classes=("a",),
+            pool=tuple(pool), budget=budget, seed=seed, round_index=0, known_classes=("a",),
             labelled={k: {} for k, n in self.labelled.items() if n is not None},
         )  # fmt: skip
 

@@ -29,7 +29,12 @@ def tile(*, logits, known=None):
 def select(strategy, tiles, *, budget, labelled=None):
     """labelled: key -> nuclei of each class."""
     context = QueryContext(
-        pool=tuple(tiles), budget=budget, seed=0, round=1, labelled=labelled or {}, known_classes=("a", "b")
+        pool=tuple(tiles),
+        budget=budget,
+        seed=0,
+        round_index=1,
+        labelled=labelled or {},
+        known_classes=("a", "b"),
     )
     return play(strategy, context, lambda request: {k: tiles[k] for k in request.over})
 
@@ -88,13 +93,13 @@ def test_the_greedy_batch_is_within_1_minus_1_over_e_of_the_best(seed, tiles):
 
 
 def test_without_balance_it_picks_as_pcss_does():
-    context = QueryContext(pool=pool(30), budget=6, seed=0, round=1, known_classes=("a", "b", "c"))
+    context = QueryContext(pool=pool(30), budget=6, seed=0, round_index=1, known_classes=("a", "b", "c"))
     count = answer(get_strategy("pcss")(), context).scores["n_known"]
     ours = answer(OSALNDPlus(balance=False), context).selected
     assert [count[k] for k in ours] == sorted(count.values(), reverse=True)[:6]
 
 
 def test_it_is_in_the_contract_with_every_switch():
-    context = QueryContext(pool=pool(20), budget=5, seed=0, round=1, known_classes=("a", "b", "c"))
+    context = QueryContext(pool=pool(20), budget=5, seed=0, round_index=1, known_classes=("a", "b", "c"))
     for parts in ({"purity": False}, {"balance": False}):
         assert len(answer(OSALNDPlus(**parts), context).selected) == 5

@@ -95,12 +95,12 @@ def pool(n):
     return tuple(f"tile_{i:03d}.png" for i in range(n))
 
 
-def ask(keys, *, budget, seed=0, round=1) -> QueryContext:
+def ask(keys, *, budget, seed=0, round_index=1) -> QueryContext:
     """The context of a query with eight labelled tiles, of which the last has no nuclei."""
     counts = [{"a": 3, "b": i % 3, "c": 1, "u": i} for i in range(7)] + [{}]
     labelled = {f"labelled_{i}.png": c for i, c in enumerate(counts)}
     return QueryContext(
-        pool=keys, budget=budget, seed=seed, round=round, labelled=labelled, known_classes=KNOWN
+        pool=keys, budget=budget, seed=seed, round_index=round_index, labelled=labelled, known_classes=KNOWN
     )
 
 
@@ -144,7 +144,7 @@ class TestContract:
             return made_up("one", empty=0)
 
         picks = {
-            answer(get_strategy(name)(), ask(pool(40), budget=5, seed=s, round=r), equal).selected
+            answer(get_strategy(name)(), ask(pool(40), budget=5, seed=s, round_index=r), equal).selected
             for s, r in ((0, 0), (0, 0), (1, 0), (0, 1))
         }
         assert len(picks) == 3
@@ -167,7 +167,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def test_the_contract_is_enforced():
-    context = QueryContext(pool=pool(5), budget=2, seed=0, round=0)
+    context = QueryContext(pool=pool(5), budget=2, seed=0, round_index=0)
     for wrong in (pool(1), pool(3), ("x", "y"), (pool(1)[0],) * 2):
         with pytest.raises(LedgerError, match="exactly 2"):
             check_selection(Selection(selected=wrong), context)
@@ -259,7 +259,7 @@ def test_the_stages_on_a_pool_worked_out_by_hand(name, expected, passes):
     """Also the cost table of methods section 4: which detector sees how many tiles."""
     table = by_hand([9, 8, 7, 6, 1], ci=[0.1, 0.5, 0.41, 0.4, 0.9], li=[0.9, 0.4, 0.6, 0.2, 0.9])
     requests = []
-    context = QueryContext(pool=tuple("01234"), budget=2, seed=0, round=0)
+    context = QueryContext(pool=tuple("01234"), budget=2, seed=0, round_index=0)
     selection = answer(get_strategy(name)(), context, table, requests)
     if expected:
         assert selection.selected == expected
@@ -268,5 +268,5 @@ def test_the_stages_on_a_pool_worked_out_by_hand(name, expected, passes):
 
 def test_a_small_candidate_factor_cannot_starve_the_query():
     table = by_hand([3] * 6, ci=[0.5] * 6, li=[0.5] * 6)
-    context = QueryContext(pool=tuple("012345"), budget=4, seed=0, round=0)
+    context = QueryContext(pool=tuple("012345"), budget=4, seed=0, round_index=0)
     assert len(answer(get_strategy("osal_nd")(cand_factor=0.1), context, table).selected) == 4

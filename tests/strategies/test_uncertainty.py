@@ -62,7 +62,7 @@ def test_aggregations(agg, expected):
 
 def ask(tables, budget, **settings):
     requests = []
-    context = QueryContext(pool=tuple(tables), budget=budget, seed=0, round=0)
+    context = QueryContext(pool=tuple(tables), budget=budget, seed=0, round_index=0)
     selection = play(Uncertainty(**settings), context, lambda r: {k: tables[k] for k in r.over}, requests)
     (request,) = requests
     assert (request.detector, request.source, request.view) == ("target", "detections", "identity")

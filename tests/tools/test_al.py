@@ -88,7 +88,7 @@ def run(tmp_path):
     records = {key: {"file_name": f"/data/{key}", "width": 50, "height": 40} for key in POOL}
     export_batch(
         folder,
-        round="init",
+        round_index="init",
         keys=POOL[:2],
         images=records,
         classes=["tumor", "other"],

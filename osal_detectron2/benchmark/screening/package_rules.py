@@ -30,7 +30,7 @@ def select(
         pool=tuple(scene.keys[i] for i in state.unlabelled),
         budget=budget,
         seed=state.seed,
-        round=state.step,
+        round_index=state.step,
         labelled={
             scene.keys[i]: dict(zip(scene.known, scene.counts[i, :-1].tolist())) for i in state.labelled
         },
