@@ -72,6 +72,11 @@ def go_on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unmeasured", action="store_true", help="train although the test tiles are not labelled yet"
     )
+    parser.add_argument(
+        "--no-training",
+        action="store_true",
+        help="take the labels in and write the config, which you may then change",
+    )
     parser.set_defaults(call=_next)
 
 
@@ -127,7 +132,7 @@ def _next(args) -> None:
     with RunLock(campaign.folder):
         for sentence in prepare(campaign):
             print(sentence)
-    if not must_wait(campaign, batches=args.batches, unmeasured=args.unmeasured):
+    if not args.no_training and not must_wait(campaign, batches=args.batches, unmeasured=args.unmeasured):
         train(campaign, batches=args.batches)  # has the lock of its run
     print(campaign_status(campaign))
 
