@@ -26,7 +26,7 @@ from osal_detectron2.deploy.load import load_detector  # noqa: E402
 from osal_detectron2.scoring.pool import PoolScorer  # noqa: E402
 from osal_detectron2.strategies import Detections  # noqa: E402
 from osal_detectron2.strategies.posteriors import entropy, softmax  # noqa: E402
-from osal_detectron2.strategies.tile_means import mean_entropy, mean_looseness, mean_vacuity  # noqa: E402
+from osal_detectron2.strategies.tile_means import localization_uncertainty, mean_entropy, mean_vacuity  # noqa: E402
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)
 ERROR_SCORE = 0.3  # detections that count as errors of a tile
@@ -75,7 +75,7 @@ def print_tiles(table: dict, truths: dict, *, num_known: int) -> None:
     for threshold in THRESHOLDS:
         ci, li, ent = (
             np.array([mean(row, score_thresh=threshold) for row in table.values()])
-            for mean in (mean_vacuity, mean_looseness, mean_entropy)
+            for mean in (mean_vacuity, localization_uncertainty, mean_entropy)
         )
         count = np.array([(row["scores"] >= threshold).sum() for row in table.values()])
         for name, measure in {"CI": ci, "LI": li, "CI x LI": ci * li, "mean entropy": ent}.items():

@@ -73,7 +73,7 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
 def _describe(cfg, default: dict) -> dict:
     from .. import registration  # noqa: F401  (the meta-architectures that strategies choose)
     from ..engine.from_config import apply_strategy, build_strategy, matching_config
-    from ..engine.round_0 import training_config
+    from ..engine.recipe import training_config
     from ..renamed import adopt_old_keys
 
     strategy, data = build_strategy(cfg), cfg.OSAL.DATA

@@ -96,7 +96,7 @@ class AtomicCheckpointer(OpenSetCheckpointer):
     def save_round(self, path: str, *, recipe: Mapping, train_seconds: float) -> None:
         """Write the detector of the round that just ended, and the state of its trainer but for the momentum.
 
-        `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/round_0.py. Where
+        `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/recipe.py. Where
         the checkpointer has no trainer, as in a loop that is written out, no other run can start from the file.
         """
         content = {"model": self.model.state_dict()}

@@ -41,7 +41,7 @@ class ActiveLearningHook(HookBase):
         make_loader: (records, round_index, first_iteration, iterations) -> the loader of that round.
         seed: of the run. weights_per_round: "initial" or "continue".
         keep_rounds: rounds whose detector is written to round_<r>.pth; -1 means all. recipe: round index -> what that
-            detector follows from (engine/round_0.py), written along.
+            detector follows from (engine/recipe.py), written along.
         batches_per_iteration: batches that one step of the trainer draws; those of `make_loader` come in this number.
         begin: called before the first thing is written, once nothing is left that could be refused.
         self_training: adds pool tiles to the batches; None: there are none (OSAL.SEMI).
@@ -84,7 +84,7 @@ class ActiveLearningHook(HookBase):
         path = self._initial_weights()
         if self.trainer.start_iter == 0:
             on_main(self.checkpointer.save_initial, path)
-        self.steps.initialise()
+        self.steps.initialize()
         completed = self.trainer.start_iter
         ended = self.schedule.is_boundary(completed) if completed else None
         if ended is not None:

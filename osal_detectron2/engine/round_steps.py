@@ -133,7 +133,7 @@ class RoundSteps:
         size, given = self.schedule.labelled[0], self.plan.init_keys
         return initial_set(self.records, size=size, seed=self.seed, given=given)
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Select, label and commit the initial set, unless it is committed."""
         if on_main(lambda: self.ledger.is_committed("init")):
             return

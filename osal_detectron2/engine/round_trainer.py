@@ -16,7 +16,7 @@ from ..scoring.pool import check_needs
 from .checkpoint import AtomicCheckpointer
 from .hooks import BOUNDARY, INITIAL_WEIGHTS
 from .logs import ScreenWriter, starting_weights
-from .round_0 import check_recipe
+from .recipe import check_recipe
 from .session import Session
 
 FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
@@ -135,7 +135,7 @@ class RoundTrainer(DefaultTrainer):
     def _adopt(self, donor: dict) -> None:
         """Go to the end of round 0 by what another run kept of it; done again if a kill comes in between."""
         on_main(self.checkpointer.save_initial, os.path.join(self.output_dir, INITIAL_WEIGHTS))
-        self.steps.initialise()
+        self.steps.initialize()
         check_recipe(self.round_0, donor["recipe"], self.session.recipe(0, self.steps.training_records()))
         self.checkpointer.load_round(donor)
         self.start_iter = self.iter + 1

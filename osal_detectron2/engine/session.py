@@ -31,7 +31,7 @@ from .checkpoint import AtomicCheckpointer
 from .evaluate import evaluate_detector
 from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
 from .hooks import ActiveLearningHook
-from .round_0 import recipe
+from .recipe import recipe
 from .round_batches import RoundBatches
 from .round_lr import RoundLR
 from .round_steps import RoundSteps

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import ConfigError
 from ..core.seeding import derive_seed
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
-from .tile_means import mean_looseness
+from .tile_means import localization_uncertainty
 
 AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "sum": np.sum}
 MIN_BOXES = 10  # fewer boxes of a class are weighed by the mixture of all known classes
@@ -112,7 +112,7 @@ class LfOSA(Strategy):
         table = yield Detections(over=context.pool, detector="target", fields=("loc_tightness",))
         aggregate = AGGREGATIONS[self.settings.agg]
         known = {k: float(aggregate(w)) if len(w) else 0.0 for k, w in of_tile.items()}
-        li = {k: mean_looseness(table[k], score_thresh=context.score_thresh) for k in context.pool}
+        li = {k: localization_uncertainty(table[k], score_thresh=context.score_thresh) for k in context.pool}
         scores = {
             "known": known,
             "n_detected": {k: float(len(w)) for k, w in of_tile.items()},

@@ -28,7 +28,7 @@ from .base import (
     register,
     require_pool,
 )
-from .tile_means import mean_entropy, mean_looseness
+from .tile_means import localization_uncertainty, mean_entropy
 
 MIN_UNKNOWN = 5  # with fewer labelled unknown nuclei, the distance to them is left out
 NUCLEI_PER_CLUSTER = 20
@@ -192,7 +192,7 @@ class OpenAL(Strategy):
                 none = np.zeros(len(features))
                 d_in[key], d_out[key] = labelled.distances(features) if labelled else (none, none)
                 entropy[key] = mean_entropy(rows, score_thresh=context.score_thresh)
-                li[key] = mean_looseness(rows, score_thresh=context.score_thresh)
+                li[key] = localization_uncertainty(rows, score_thresh=context.score_thresh)
         near, far = scaled(d_in), scaled(d_out)
         scores = {
             "n_detected": {k: float(len(near[k])) for k in keys},

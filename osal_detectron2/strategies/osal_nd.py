@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..core.errors import ConfigError
 from .base import Detections, Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .prototype_count import COUNT_RULES, count_known, warn_if_blind
-from .tile_means import mean_looseness, mean_vacuity
+from .tile_means import localization_uncertainty, mean_vacuity
 
 _PROTOTYPE_FIELDS = ("dist_known", "dist_unknown")
 _UNCERTAINTY_FIELDS = ("cls_uncertainty", "loc_tightness")
@@ -62,7 +62,7 @@ class OSALND(Strategy):
             table = yield Detections(over=tuple(candidates), detector="target", fields=_UNCERTAINTY_FIELDS)
             threshold = context.score_thresh
             scores["ci"] = {k: mean_vacuity(table[k], score_thresh=threshold) for k in candidates}
-            scores["li"] = {k: mean_looseness(table[k], score_thresh=threshold) for k in candidates}
+            scores["li"] = {k: localization_uncertainty(table[k], score_thresh=threshold) for k in candidates}
             scores["score"] = {
                 k: (scores["ci"][k] if self.use_ci else 1.0) * (scores["li"][k] if self.use_li else 1.0)
                 for k in candidates

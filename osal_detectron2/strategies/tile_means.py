@@ -12,7 +12,7 @@ def mean_vacuity(detections: Mapping[str, np.ndarray], *, score_thresh: float) -
     return _mean(detections, detections["cls_uncertainty"], score_thresh)
 
 
-def mean_looseness(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
+def localization_uncertainty(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
     """LI (Eq. 6): mean of 1 - loc_tightness (B,) over the same detections; 0 without any (section 6 row 20)."""
     return _mean(detections, 1.0 - np.asarray(detections["loc_tightness"], dtype=np.float64), score_thresh)
 

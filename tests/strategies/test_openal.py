@@ -11,7 +11,7 @@ from play import play
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext, get_strategy, openal
 from osal_detectron2.strategies.openal import Clusters, LabelledFeatures, scaled, shrunk_precision
-from osal_detectron2.strategies.tile_means import mean_entropy, mean_looseness
+from osal_detectron2.strategies.tile_means import localization_uncertainty, mean_entropy
 
 SETTINGS = {"k_out": 9, "pca": 64, "shrink": 0.1, "seed": 0}
 
@@ -86,7 +86,7 @@ def test_scaling_by_percentiles():
     assert scaled({"a": np.zeros(0)})["a"].shape == (0,)
 
 
-def test_entropy_and_looseness_vectors_of_the_specification():
+def test_entropy_and_localization_vectors_of_the_specification():
     """Methods section 8: the entropy of (.5, .25, .25) is 1.0397208, LI of tightness 0.8 and 1/7 is 0.5285714."""
     rows = {
         "scores": np.array([0.5, 0.05, 0.04]),
@@ -94,8 +94,8 @@ def test_entropy_and_looseness_vectors_of_the_specification():
         "loc_tightness": np.array([0.8, 1 / 7, 0.0]),
     }
     assert mean_entropy(rows, score_thresh=0.05) == pytest.approx(1.0397208, abs=1e-7)
-    assert mean_looseness(rows, score_thresh=0.05) == pytest.approx(0.5285714, abs=1e-7)
-    assert mean_entropy(rows, score_thresh=0.9) == mean_looseness(rows, score_thresh=0.9) == 0.0
+    assert localization_uncertainty(rows, score_thresh=0.05) == pytest.approx(0.5285714, abs=1e-7)
+    assert mean_entropy(rows, score_thresh=0.9) == localization_uncertainty(rows, score_thresh=0.9) == 0.0
 
 
 # ---- the strategy ------------------------------------------------------------------------------------------

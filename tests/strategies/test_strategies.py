@@ -12,7 +12,7 @@ from play import play
 from osal_detectron2.core.errors import ConfigError, LedgerError, PoolExhausted
 from osal_detectron2.strategies import Pass, QueryContext, Selection, available, check_selection, get_strategy
 from osal_detectron2.strategies.prototype_count import count_known
-from osal_detectron2.strategies.tile_means import mean_looseness, mean_vacuity
+from osal_detectron2.strategies.tile_means import localization_uncertainty, mean_vacuity
 
 KNOWN = ("a", "b", "c")
 DETECTION_COLUMNS = (
@@ -181,7 +181,7 @@ def test_li_vector_of_the_specification():
         "cls_uncertainty": np.array([6 / 11, 1.0]),
         "loc_tightness": np.array([0.8, 1 / 7]),
     }
-    assert mean_looseness(rows, score_thresh=0.05) == pytest.approx(0.5285714, abs=1e-7)
+    assert localization_uncertainty(rows, score_thresh=0.05) == pytest.approx(0.5285714, abs=1e-7)
     assert mean_vacuity(rows, score_thresh=0.05) == pytest.approx((6 / 11 + 1) / 2)
 
 
@@ -191,7 +191,7 @@ def test_low_scores_take_no_part_and_no_detection_gives_zero():
         "cls_uncertainty": np.array([0.2, 1]),
         "loc_tightness": np.array([0.7, 0]),
     }
-    for mean, value in ((mean_vacuity, 0.2), (mean_looseness, 0.3)):
+    for mean, value in ((mean_vacuity, 0.2), (localization_uncertainty, 0.3)):
         assert mean(rows, score_thresh=0.05) == pytest.approx(value)
         assert mean(rows, score_thresh=0.95) == 0.0
 
