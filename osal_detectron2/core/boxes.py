@@ -7,11 +7,14 @@ from numpy.typing import ArrayLike
 
 
 def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU (R, B) of boxes (R, 4) and (B, 4) xyxy, without the "+1" of older codes; 0 between empty boxes."""
-    first, second = np.asarray(first, dtype=np.float64)[:, None], np.asarray(second, dtype=np.float64)[None]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    common = sides.clip(min=0).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).clip(min=0).prod(axis=-1) for boxes in (first, second)]
+    """IoU (..., R, B) of boxes (..., R, 4) and (..., B, 4) xyxy, without the "+1" of older codes; 0 between empty."""
+    first = np.moveaxis(np.asarray(first, dtype=np.float64), -1, 0)[..., None]
+    second = np.moveaxis(np.asarray(second, dtype=np.float64), -1, 0)[..., None, :]
+    # Sides of their own: products over an axis of length 2 would take most of the time.
+    width = np.minimum(first[2], second[2]) - np.maximum(first[0], second[0])
+    height = np.minimum(first[3], second[3]) - np.maximum(first[1], second[1])
+    common = width.clip(min=0) * height.clip(min=0)
+    areas = [(x1 - x0).clip(min=0) * (y1 - y0).clip(min=0) for x0, y0, x1, y1 in (first, second)]
     union = areas[0] + areas[1] - common
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 

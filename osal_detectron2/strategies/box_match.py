@@ -20,10 +20,9 @@ def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float
 
 
 def best_match(reference: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each reference box (R, 4) the row (R,) of the box (B, 4), B > 0, of largest IoU, and that IoU (R,).
+    """For each reference box (..., R, 4) the row (..., R) of the box (..., B, 4), B > 0, of largest IoU, and that IoU.
 
     Classes do not matter, and there is no least IoU.
     """
     iou = pairwise_iou(reference, boxes)
-    rows = iou.argmax(axis=1)
-    return rows, iou[np.arange(len(rows)), rows]
+    return iou.argmax(axis=-1), iou.max(axis=-1)

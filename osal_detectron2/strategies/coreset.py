@@ -1,13 +1,16 @@
 """Coreset: tiles that cover the pool, by the greedy k-center rule of Sener and Savarese (methods section 3.3)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.errors import ConfigError
 from .base import ImageFeatures, Query, QueryContext, Selection, Strategy, register, require_pool
+from .lazy_greedy import first_largest
 
 FEATURES = ("res5", "fpn")
+CHUNK = 1024  # rows and centres that are multiplied at a time
 
 
 def nearest_distance(points: np.ndarray, centres: np.ndarray, *, chunk: int = 256) -> np.ndarray:
@@ -26,8 +29,42 @@ def nearest_distance(points: np.ndarray, centres: np.ndarray, *, chunk: int = 25
     return nearest
 
 
+def distance_bound(points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of centres (m, D): an upper bound (n,) of `nearest_distance`, from products in float32.
+
+    Points and centres are taken from the mean of the points, so that what they share cancels nothing. A product 2xy of
+    D terms, rounded and summed in float32 in whatever order, errs by less than (D + 8) 2^-23 (|x|^2 + |y|^2).
+    """
+    mean = points.mean(axis=0, dtype=np.float64)
+    most = 1 + (points.shape[1] + 8) * 2.0**-23
+
+    def shifted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        exact = rows - mean
+        return exact.astype(np.float32), np.einsum("nd,nd->n", exact, exact) * most
+
+    parts = [shifted(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
+
+    def bound(centres: np.ndarray) -> np.ndarray:
+        squared = np.full(len(points), np.inf)
+        for start in range(0, len(centres), CHUNK):
+            others, others_squared = shifted(centres[start : start + CHUNK])
+            others *= -2
+            for i, (rows, rows_squared) in enumerate(parts):
+                products = rows @ others.T
+                products[~np.isfinite(products)] = np.inf  # too large for float32: bounds nothing
+                nearest = (products + others_squared).min(axis=1) + rows_squared
+                part = squared[i * CHUNK : (i + 1) * CHUNK]  # a view
+                np.minimum(part, nearest, out=part)
+        return np.sqrt(squared.clip(min=0))
+
+    return bound
+
+
 def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tuple[list[int], list[float]]:
-    """Take `size` times the point farthest from all centres, and make it a centre.
+    """Take `size` times the point farthest from all centres, the first of equals, and make it a centre.
+
+    Each choice costs a product of the points with one centre in float32. It bounds the distances, and exact ones are
+    computed of the points that may be farthest.
 
     Args:
         points: (n, D), n >= size. centres: (m, D); with m = 0 every point is infinitely far.
@@ -35,16 +72,28 @@ def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tu
     Returns:
         Indices in the order of choice, and the distance of each to the centres when it was chosen.
     """
-    points = np.asarray(points, dtype=np.float64)
-    distance = nearest_distance(points, centres)
+    bound = distance_bound(points)
+    upper = bound(centres)
+    centre_rows = [*centres]
+    distance = np.full(len(points), np.inf)  # to the centres that were `seen` from there
+    seen = np.zeros(len(points), dtype=int)
+
+    def exact(rows: np.ndarray) -> np.ndarray:
+        for start in np.unique(seen[rows]):
+            behind = rows[seen[rows] == start]
+            new = nearest_distance(points[behind], np.array(centre_rows[start:]))
+            distance[behind] = np.minimum(distance[behind], new)
+        seen[rows] = len(centre_rows)
+        return distance[rows]
+
     chosen, radii = [], []
     for _ in range(size):
-        # The first of equals, rounded as context.rank does, so that the noise of float32 kernels decides nothing.
-        index = int(np.argmax(distance.round(5)))
+        index = first_largest(upper, exact)
         chosen.append(index)
         radii.append(float(distance[index]))
-        distance = np.minimum(distance, nearest_distance(points, points[index : index + 1]))
-        distance[index] = -np.inf
+        centre_rows.append(points[index])
+        upper = np.minimum(upper, bound(points[index : index + 1]))
+        upper[index] = distance[index] = -np.inf
     return chosen, radii
 
 

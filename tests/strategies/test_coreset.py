@@ -15,6 +15,17 @@ POOL = np.array([[1, 0], [5, 0], [0, 4], [5, 1]], dtype=np.float32)
 LABELLED = np.zeros((1, 2), dtype=np.float32)
 
 
+def plain_k_center(points, centres, *, size):
+    """What `k_center_greedy` promises, with every distance computed at every choice."""
+    distance, chosen, radii = nearest_distance(points, centres), [], []
+    for _ in range(size):
+        chosen.append(int(np.argmax(distance.round(5))))
+        radii.append(float(distance[chosen[-1]]))
+        distance = np.minimum(distance, nearest_distance(points, points[chosen[-1:]]))
+        distance[chosen[-1]] = -np.inf
+    return chosen, radii
+
+
 def run(points, centres, *, budget, seed=0, **settings):
     """The strategy on tiles "0", "1", ... of the pool and "L0", "L1", ... that are labelled."""
     features = {str(i): p for i, p in enumerate(points)} | {f"L{i}": c for i, c in enumerate(centres)}
@@ -76,6 +87,43 @@ def test_a_point_that_coincides_with_a_centre_is_the_last_resort(points, centres
         covered.add(tuple(points[int(key)]))
     radii = [selection.scores["score"][k] for k in selection.selected]
     assert radii == sorted(radii, reverse=True)
+
+
+@st.composite
+def hard_for_float32(draw):
+    """Integers (ties), duplicates and zero vectors; moved where float32 cancels, or so large that it overflows."""
+    shape = draw(st.tuples(st.integers(2, 40), st.integers(1, 12)))
+    unit = draw(st.sampled_from([1, 1e-5, 0.1, 3e-6, 1e4, 1e20]))
+    points = unit * draw(arrays(np.int8, shape, elements=st.integers(-2, 2))).astype(np.float32)
+    if draw(st.booleans()):
+        points += np.random.default_rng(draw(st.integers(0, 99))).normal(0, unit, shape).astype(np.float32)
+    points[draw(st.integers(0, len(points) - 1)) :: 3] = points[0]
+    offset = np.float32(draw(st.sampled_from([0, 100, -3e4, 1e7])))
+    centres = draw(st.integers(0, len(points) - 1))
+    return np.split(np.asarray(points + offset, draw(st.sampled_from([np.float32, np.float64]))), [centres])
+
+
+@settings(deadline=None, max_examples=300)
+@given(hard_for_float32(), st.integers(1, 40))
+def test_products_in_float32_choose_what_exact_distances_choose(data, size):
+    centres, points = data
+    size = min(size, len(points))
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert k_center_greedy(points, centres, size=size) == plain_k_center(points, centres, size=size)
+
+
+def test_few_distances_of_many_are_computed_exactly(monkeypatch):
+    computed = []
+
+    def counted(points, centres, **options):
+        computed.append(len(points) * len(centres))
+        return nearest_distance(points, centres, **options)
+
+    points = np.random.default_rng(0).normal(100, 1, (3000, 64)).astype(np.float32)
+    expected = plain_k_center(points[5:], points[:5], size=40)
+    monkeypatch.setattr("osal_detectron2.strategies.coreset.nearest_distance", counted)
+    assert k_center_greedy(points[5:], points[:5], size=40) == expected
+    assert sum(computed) < 2995 * 45 / 20
 
 
 def test_without_a_labelled_tile_the_seed_draws_the_first_and_the_rest_is_far_from_it():

@@ -71,11 +71,27 @@ def test_a_box_takes_the_posterior_of_the_target_s_box_there():
         "boxes": np.array([[0, 0, 10, 9], [100, 0, 110, 10.0]]),
         "logits": np.log([[0.6, 0.2, 0.2], [1, 1, 1]]),
     }
-    shares = class_shares(boxes, target, [2, 6])
-    assert shares == pytest.approx(np.array([[0.75, 0.25], [0.3, 0.7]]))
     nothing = {"boxes": np.zeros((0, 4)), "logits": np.zeros((0, 3))}
-    assert class_shares(boxes, nothing, [0, 0]) == pytest.approx(np.full((2, 2), 0.5))
-    assert class_shares(boxes[:0], target, [2, 6]).shape == (0, 2)
+    both, bare, none = class_shares([boxes, boxes, boxes[:0]], [target, nothing, target], [2, 6])
+    assert both == pytest.approx(np.array([[0.75, 0.25], [0.3, 0.7]]))
+    assert bare == pytest.approx(np.array([[0.3, 0.7], [0.3, 0.7]]))
+    assert none.shape == (0, 2)
+
+
+def test_many_tiles_at_once_share_as_each_alone():
+    """Bit for bit: the last digits must not decide between equal tiles."""
+    rng = np.random.default_rng(0)
+    boxes, target = [], []
+    for _ in range(70):
+        found, offered = rng.integers(0, 9, 2)
+        corners = rng.uniform(0, 40, (9, 2))
+        placed = np.hstack([corners, corners + rng.uniform(5, 30, (9, 2))]).astype(np.float32)
+        boxes.append(placed[:found])
+        logits = rng.normal(0, 3, (offered, 4)).astype(np.float32)
+        target.append({"boxes": placed[:offered] + np.float32(rng.integers(-3, 4)), "logits": logits})
+    together = class_shares(boxes, target, [3, 0, 9])
+    alone = [class_shares([own], [row], [3, 0, 9])[0] for own, row in zip(boxes, target)]
+    assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
 @settings(max_examples=50)
@@ -90,6 +106,27 @@ def test_the_greedy_batch_is_within_1_minus_1_over_e_of_the_best(seed, tiles):
 
     best = max(value(rows) for rows in itertools.combinations(range(tiles), size))
     assert value(greedy_batch(expected, have, size=size)[0]) >= (1 - 1 / np.e) * best - 1e-4
+
+
+def plain_greedy(expected, have, *, size):
+    """What `greedy_batch` promises, with every gain computed at every choice."""
+    rows, gains, sums = [], [], 1.0 + np.asarray(have)
+    for _ in range(size):
+        added = np.log1p(expected / sums).sum(axis=1)
+        added[rows] = -1.0
+        rows.append(int(np.argmax(added.round(5))))
+        gains.append(float(added[rows[-1]]))
+        sums = sums + expected[rows[-1]]
+    return rows, gains
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 6), st.sampled_from([0, 1, 4]))
+def test_gains_of_before_spare_work_and_change_nothing(seed, tiles, classes, decimals):
+    rng = np.random.default_rng(seed)  # few decimals: many equal rows
+    expected, have = rng.gamma(0.5, 3, (tiles, classes)).round(decimals), rng.integers(0, 50, classes)
+    size = int(rng.integers(1, tiles + 1))
+    assert greedy_batch(expected, have, size=size) == plain_greedy(expected, have, size=size)
 
 
 def test_without_balance_it_picks_as_pcss_does():
