@@ -13,7 +13,7 @@ EPILOG = """example:
   python tools/plot.py benchmarks/consep/results --out benchmarks/consep/figures
   python tools/plot.py output/grid/results --out output/figures --methods osal_nd random count_all --format png,pdf
 
-Writes fig2_map, fig3_known_queried, fig4_ablations, map_per_box, map_per_minute, map_per_known_box, purity,
+Writes map_per_minute, fig2_map, fig3_known_queried, fig4_ablations, map_per_box, map_per_known_box, purity,
 seconds_per_round and the variants with the ablations, where the files have what they show; table.md, table.csv and
 results.json. A grid that is not complete is drawn as far as it is, and the table says how many cells each mean has.
 Needs neither torch nor Detectron2. Pictures of detections are drawn by tools/plot_detections.py."""

@@ -56,15 +56,15 @@ class Curves:
 _TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"
 _AFTER = "labelled_fraction_after_query"
 FIGURES = {
+    "map_per_minute": Curves(
+        "minutes_annotated", "mAP50", "Estimated time of annotation (minutes)", _MAP, references=True
+    ),
     "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, references=True),
     "fig3_known_queried": Curves(_AFTER, "known_cumulative", _TILES, "Known nuclei queried (cumulative)"),
     "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="ablations", references=True),
     "variations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="variations", references=True),
     "map_per_box": Curves(
         "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, references=True
-    ),
-    "map_per_minute": Curves(
-        "minutes_annotated", "mAP50", "Estimated time of annotation (minutes)", _MAP, references=True
     ),
     "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, references=True),
     "map_per_box_ablations": Curves(

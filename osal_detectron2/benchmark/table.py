@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.store import write_bytes, write_json
-from ..evaluation.learning_curve import write_csv
+from ..evaluation.learning_curve import aulc, shared_range, write_csv
 from .results import (
     FULL,
     REFERENCES,
     CellResult,
+    Value,
     by_method,
     by_setting,
     mean_and_spread,
@@ -90,41 +91,41 @@ def build_table(
 ) -> list[dict]:
     """One row a setting and method, in the order of the figures.
 
-    Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has); aulc,
+    Keys: setting, method, label; cells, of cells_in_setting (the pairs of fold and seed that any method has);
+    aulc_minutes, the mean mAP50 along the minutes of annotation that all curves of the setting cover; aulc,
     final_mAP50, purity, labelled_tiles, nuclei_annotated, minutes_annotated, passes and their sample standard
     deviations (..._sd); fraction_to_target, the labelled fraction that reaches target_mAP50 = `target` x the mean of
-    full annotation; aulc_paired and final_paired, `Paired` against `reference` as dicts, None for the reference itself
-    and for methods that query nothing. More than one setting: further rows of the setting ALL with the paired columns
-    over all settings.
+    full annotation; aulc_minutes_paired, aulc_paired and final_paired, `Paired` against `reference` as dicts, None for
+    the reference itself and for methods that query nothing. More than one setting: further rows of the setting ALL with
+    the paired columns over all settings.
     """
     rows = []
+    shared: dict[str, tuple[float, float] | None] = {}
     order = styles_of({cell.method for cell in cells})
     for setting, inside in by_setting(cells).items():
         groups = by_method(inside)
         full = mean_and_spread([cell.final_mAP50 for cell in groups.get(FULL, ())])[0]
         level = None if full is None else target * full
         pairs = {cell.pair for cell in inside}
+        curves = [cell.rounds for cell in inside if cell.method not in REFERENCES]
+        shared[setting] = shared_range(curves, "minutes_annotated")
         for method in (m for m in order if m in groups):
             group = groups[method]
             row = {"setting": setting, "method": method, "label": order[method].label}
             row |= {"cells": len(group), "cells_in_setting": len(pairs)}
-            for key, column in _columns(group).items():
+            for key, column in _columns(group, shared).items():
                 row[key], row[f"{key}_sd"] = mean_and_spread(column)
             curve = level is not None and method not in REFERENCES
             row["target_mAP50"] = level
             row["fraction_to_target"] = fraction_reaching(group, level) if curve else None
-            rows.append(row | _against(group, groups.get(reference, ())))
+            rows.append(row | _against(group, groups.get(reference, ()), shared))
     settings = by_setting(cells)
     if len(settings) > 1:
         groups = by_method(cells)
         for method in (m for m in order if m in groups):
-            row = {
-                "setting": ALL,
-                "method": method,
-                "label": order[method].label,
-                "cells": len(groups[method]),
-            }
-            rows.append(row | _against(groups[method], groups.get(reference, ())))
+            row = {"setting": ALL, "method": method, "label": order[method].label}
+            row["cells"] = len(groups[method])
+            rows.append(row | _against(groups[method], groups.get(reference, ()), shared))
     return rows
 
 
@@ -164,20 +165,29 @@ def format_markdown(
         elif setting != ALL:
             parts.append(f"No cell of {name} here, so no paired comparison.")
     parts.append(
-        "Mean ± sample standard deviation over cells (fold and seed); mAP50 and AULC (mean mAP50 along the labelled "
-        "tiles) in percent; the highest mean is bold. Purity: known nuclei / all nuclei queried. Tiles, boxes, "
+        "Mean ± sample standard deviation over cells (fold and seed); mAP50 and AULC in percent, the highest mean "
+        "is bold. AULC: mean mAP50 along the labelled tiles; over minutes: along the estimated time of annotation, "
+        "as far as all curves of the setting cover it. Purity: known nuclei / all nuclei queried. Tiles, boxes, "
         "minutes: labelled tiles, nuclei annotated in them and the estimated time that it takes, the initial set "
-        "included. Passes: forward passes over a tile that the queries took, both detectors "
-        f"together. Differences: the method minus {name}, on the cells that both have; in brackets the 95 % confidence "
-        "interval of a paired t-test, which one pair does not have; W/T/L: pairs won, tied and lost by the method; p: "
-        f"Wilcoxon's signed-rank test, from {_WILCOXON_PAIRS} pairs on. Neither is corrected for the number of methods "
-        "compared; cells of one seed in several settings are not independent."
+        "included. Passes: forward passes over a tile that the queries took, both detectors together. Differences: "
+        f"the method minus {name}, on the cells that both have; in brackets the 95 % confidence interval of a paired "
+        "t-test, which one pair does not have; W/T/L: pairs won, tied and lost by the method; p: Wilcoxon's signed- "
+        f"rank test, from {_WILCOXON_PAIRS} pairs on. Neither is corrected for the number of methods compared; cells "
+        "of one seed in several settings are not independent."
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _columns(group: Sequence[CellResult]) -> dict[str, list]:
+def _over_minutes(cell: CellResult, shared: Mapping[str, tuple[float, float] | None]) -> Value:
+    within = shared[cell.setting]
+    if within is None or cell.method in REFERENCES:
+        return None
+    return aulc(cell.rounds, x="minutes_annotated", within=within)
+
+
+def _columns(group: Sequence[CellResult], shared: Mapping) -> dict[str, list]:
     return {
+        "aulc_minutes": [_over_minutes(cell, shared) for cell in group],
         "aulc": [cell.aulc for cell in group],
         "final_mAP50": [cell.final_mAP50 for cell in group],
         "purity": [cell.purity for cell in group],
@@ -189,13 +199,17 @@ def _columns(group: Sequence[CellResult]) -> dict[str, list]:
     }
 
 
-def _against(group: Sequence[CellResult], reference: Sequence[CellResult]) -> dict:
-    """The two paired columns of a row."""
+def _against(group: Sequence[CellResult], reference: Sequence[CellResult], shared: Mapping) -> dict:
+    """The paired columns of a row."""
     paired = {}
     same = not reference or group[0].method in (*REFERENCES, reference[0].method)
-    for key, attribute in (("aulc_paired", "aulc"), ("final_paired", "final_mAP50")):
+    for key, value in {
+        "aulc_minutes_paired": lambda cell: _over_minutes(cell, shared),
+        "aulc_paired": lambda cell: cell.aulc,
+        "final_paired": lambda cell: cell.final_mAP50,
+    }.items():
         ours, theirs = (
-            {(cell.setting, str(cell.fold), cell.seed): getattr(cell, attribute) for cell in cells}
+            {(cell.setting, str(cell.fold), cell.seed): value(cell) for cell in cells}
             for cells in (group, reference)
         )
         paired[key] = None if same else asdict(compare_paired(ours, theirs))
@@ -203,19 +217,19 @@ def _against(group: Sequence[CellResult], reference: Sequence[CellResult]) -> di
 
 
 def _means(rows: Sequence[Mapping], target: float) -> str:
-    titles = ["method", "cells", "AULC", "final mAP50"]
+    titles = ["method", "cells", "AULC over minutes", "AULC", "final mAP50"]
     level = rows[0]["target_mAP50"]
     if level is not None:
         titles.append(f"tiles to {level:.1f} ({100 * target:g} % of full)")
     titles += ["purity", "tiles", "boxes", "minutes", "passes"]
     best = {
         key: max((r[key] for r in rows if r["method"] not in REFERENCES and r[key] is not None), default=None)
-        for key in ("aulc", "final_mAP50")
+        for key in ("aulc_minutes", "aulc", "final_mAP50")
     }
     body = []
     for row in rows:
         cells = [row["label"], f"{row['cells']} of {row['cells_in_setting']}"]
-        for key in ("aulc", "final_mAP50"):
+        for key in ("aulc_minutes", "aulc", "final_mAP50"):
             text = _spread(row, key, ".2f")
             top = (
                 len(rows) > 1
@@ -228,34 +242,23 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
             reached = row["fraction_to_target"]
             never = "" if row["method"] in REFERENCES else "not reached"
             cells.append(never if reached is None else f"{100 * reached:.1f} %")
-        cells += [
-            _spread(row, "purity", ".3f"),
-            _spread(row, "labelled_tiles", ".0f"),
-            _spread(row, "nuclei_annotated", ".0f"),
-            _spread(row, "minutes_annotated", ".0f"),
-            _spread(row, "passes", ".0f"),
-        ]
+        cells.append(_spread(row, "purity", ".3f"))
+        for key in ("labelled_tiles", "nuclei_annotated", "minutes_annotated", "passes"):
+            cells.append(_spread(row, key, ".0f"))
         body.append(cells)
     return _markdown(titles, body)
 
 
 def _comparison(rows: Sequence[Mapping], name: str) -> str:
-    titles = [
-        f"against {name}",
-        "pairs",
-        "Δ AULC [95 % CI]",
-        "W/T/L",
-        "p",
-        "Δ final mAP50 [95 % CI]",
-        "W/T/L",
-        "p",
-    ]
+    titles = [f"against {name}", "pairs"]
+    for what in ("AULC over minutes", "AULC", "final mAP50"):
+        titles += [f"Δ {what} [95 % CI]", "W/T/L", "p"]
     body = []
     for row in rows:
         if row["aulc_paired"] is None:
             continue
         cells = [row["label"], str(row["final_paired"]["n"])]
-        for key in ("aulc_paired", "final_paired"):
+        for key in ("aulc_minutes_paired", "aulc_paired", "final_paired"):
             paired = Paired(**row[key])
             interval = "[n < 2]" if paired.low is None else f"[{paired.low:+.2f}, {paired.high:+.2f}]"
             cells.append("no common cell" if paired.mean is None else f"{paired.mean:+.2f} {interval}")

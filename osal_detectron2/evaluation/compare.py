@@ -10,7 +10,7 @@ from ..core.errors import DataError
 from ..core.ledger import Ledger
 from ..core.store import write_bytes
 from .curves import draw_curves, mean_and_spread
-from .learning_curve import read_costs, read_curve, write_csv
+from .learning_curve import aulc, read_costs, read_curve, shared_range, write_csv
 from .report import summarise
 from .table import cell, layout
 
@@ -18,6 +18,7 @@ Rows = Sequence[Mapping]
 
 # Title, key of the summary, format. All of them, and more, are columns of comparison.csv.
 _TABLE = (
+    ("AULC over\nminutes", "aulc_shared_minutes", ".2f"),
     ("AULC\nmAP50", "aulc_mAP50", ".2f"),
     ("final\nmAP50", "final_mAP50", ".2f"),
     ("A-OSE", "final_A-OSE", ".0f"),
@@ -50,10 +51,16 @@ def compare_runs(
         groups.setdefault(header["strategy"], []).append(rows)
     groups = dict(sorted(groups.items()))
 
-    lines = [_group_line(strategy, curves) for strategy, curves in groups.items()]
+    shared = shared_range([rows for _, _, rows in runs], "minutes_annotated")
+    lines = [_group_line(strategy, curves, shared) for strategy, curves in groups.items()]
     write_csv(lines, Path(output) / "comparison.csv")
     write_bytes(Path(output) / "comparison.png", draw_curves(groups))
     notes = _differences(runs)
+    if shared is not None:
+        low, high = shared
+        notes.insert(
+            0, f"AULC over minutes: the mean mAP50 from {low:.1f} to {high:.1f} minutes, which all runs have"
+        )
     if len(set(costs.values())) > 1:
         notes.append("note: the runs were told different seconds of annotation a tile or a nucleus")
     body = [
@@ -64,9 +71,12 @@ def compare_runs(
     return "\n".join([layout(["strategy", "runs", *(t for t, _, _ in _TABLE)], body), *notes])
 
 
-def _group_line(strategy: str, curves: Sequence[Rows]) -> dict:
+def _group_line(strategy: str, curves: Sequence[Rows], shared: tuple[float, float] | None) -> dict:
     header = {"strategy": strategy, "seed": None, "known_classes": None}
     summaries = [summarise(header, rows) for rows in curves]
+    for summary, rows in zip(summaries, curves):
+        area = aulc(rows, x="minutes_annotated", within=shared) if shared else None
+        summary["aulc_shared_minutes"] = area
     line: dict = {"strategy": strategy, "runs": len(curves)}
     for key in (*(key for _, key, _ in _TABLE), *_MORE):
         line[key], line[f"{key}_sd"] = mean_and_spread([summary[key] for summary in summaries])

@@ -1,4 +1,4 @@
-"""The learning curves as a picture: over labelled tiles and over the time that annotation takes."""
+"""The learning curves as a picture: over the time that annotation takes and over labelled tiles."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Rows = Sequence[Mapping]
 
 _AP50 = "AP50-"
 _AXES = {  # what -> its column for the detector of a round, its column after the query of the round, label
+    "minutes": ("minutes_annotated", "minutes_after_query", "estimated time of annotation ({unit})"),
     "tiles": (
         "labelled_fraction",
         "labelled_fraction_after_query",
         "labelled tiles (% of the training tiles)",
     ),
-    "minutes": ("minutes_annotated", "minutes_after_query", "estimated time of annotation ({unit})"),
 }
 
 
 def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
-    """A PNG: mAP50 and A-OSE over labelled tiles (above) and over minutes (below), nuclei queried, purity.
+    """A PNG: mAP50 and A-OSE over the time of annotation (above) and over labelled tiles (below), nuclei, purity.
 
     groups: strategy -> the curves of its runs. A single run also shows the AP50 of each class; several runs of a
     strategy are their mean with a band of one standard deviation. A panel whose figures do not exist says so.

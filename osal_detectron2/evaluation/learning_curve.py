@@ -7,7 +7,10 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+
+import numpy as np
 
 from ..core.annotation_cost import AnnotationCost
 from ..core.extension import folder_of
@@ -25,7 +28,7 @@ def read_costs(run_folder: str | Path) -> AnnotationCost:
     path = Path(run_folder) / SUMMARY
     told = read_json(path) if path.is_file() else {}
     told = told.get("annotation_seconds") or {} if isinstance(told, dict) else {}
-    return AnnotationCost(**{name: float(told[name]) for name in ("per_tile", "per_nucleus") if name in told})
+    return AnnotationCost(**{f.name: float(told[f.name]) for f in fields(AnnotationCost) if f.name in told})
 
 
 def query_counts(tiles: Mapping[str, TileLabels], known_classes: Iterable[str]) -> dict:
@@ -52,8 +55,8 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
     The detector of round r is trained on everything labelled before query r, so a row holds, side by side:
 
     - round; labelled_tiles, labelled_fraction (of the training tiles), nuclei_annotated (known and unknown,
-      the initial set included): what this round's detector was trained on; minutes_annotated: what that took a
-      person by `costs` (None: `read_costs`), rejected tiles included;
+      the initial set included): what this round's detector was trained on; minutes_annotated: what that took
+      people, as measured or by `costs` (None: `read_costs`), rejected tiles included;
     - mAP50, AP, A-OSE, unknown_detected_fraction and AP50-<class> of that detector on the test set;
     - queried_tiles, rejected_tiles, known_queried, unknown_queried (nuclei), purity: this round's query.
       purity = known / (known + unknown), None if the query holds no nucleus;
@@ -70,27 +73,28 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
     run_folder = Path(run_folder)
     header, costs = Ledger.open(run_folder).header, costs or read_costs(run_folder)
     known_classes, pool_size = header["known_classes"], len(header["pool"])
-    initial = _committed_query(run_folder / "rounds" / round_name(INIT), known_classes)
-    if initial is None:
+    tiles = _committed_labels(run_folder / "rounds" / round_name(INIT))
+    if tiles is None:
         return []
+    initial, seconds = query_counts(tiles, known_classes), sum(map(costs.of, tiles.values()))
 
     pool_known = (header["config"].get("train_nuclei") or {}).get("known")
     if pool_known is not None:
         pool_known -= initial["known"]
     labelled = initial["tiles"] - initial["rejected_tiles"]
-    opened, annotated = initial["tiles"], initial["known"] + initial["unknown"]
+    annotated = initial["known"] + initial["unknown"]
     cumulative_known = cumulative_unknown = 0
     rows = []
     for number, folder in _round_folders(run_folder):
         metrics = read_metrics(folder)
-        query = _committed_query(folder, known_classes)
-        if metrics is None and query is None:
+        tiles = _committed_labels(folder)
+        if metrics is None and tiles is None:
             continue
         row = {"round": number}
         row["labelled_tiles"] = labelled
         row["labelled_fraction"] = _ratio(labelled, pool_size)
         row["nuclei_annotated"] = annotated
-        row["minutes_annotated"] = costs.minutes(tiles=opened, nuclei=annotated)
+        row["minutes_annotated"] = seconds / 60
         row |= _scores(metrics or {}, known_classes)
         row |= dict.fromkeys(
             ("queried_tiles", "rejected_tiles", "known_queried", "unknown_queried", "purity")
@@ -99,10 +103,11 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
             ("cumulative_known", "cumulative_unknown", "recall", "labelled_fraction_after_query")
             + ("minutes_after_query",)
         )
-        if query is not None:
+        if tiles is not None:
+            query = query_counts(tiles, known_classes)
             known, unknown = query["known"], query["unknown"]
             labelled += query["tiles"] - query["rejected_tiles"]
-            opened += query["tiles"]
+            seconds += sum(map(costs.of, tiles.values()))
             annotated += known + unknown
             cumulative_known += known
             cumulative_unknown += unknown
@@ -112,26 +117,47 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
             row["cumulative_known"], row["cumulative_unknown"] = cumulative_known, cumulative_unknown
             row["recall"] = None if pool_known is None else _ratio(cumulative_known, pool_known)
             row["labelled_fraction_after_query"] = _ratio(labelled, pool_size)
-            row["minutes_after_query"] = costs.minutes(tiles=opened, nuclei=annotated)
+            row["minutes_after_query"] = seconds / 60
         row |= _seconds(folder)
         rows.append(row)
     return rows
 
 
-def aulc(rows: Sequence[Mapping], x: str = "labelled_fraction", y: str = "mAP50") -> float | None:
+def aulc(
+    rows: Sequence[Mapping],
+    x: str = "labelled_fraction",
+    y: str = "mAP50",
+    *,
+    within: tuple[float, float] | None = None,
+) -> float | None:
     """Area under the learning curve, divided by the x range: the mean of `y` along `x`, in units of `y`.
 
     Trapezoids between the rows that have both figures. A single point gives its value, none gives None. Only
-    runs that cover the same x range can be compared by it.
+    runs that cover the same x range can be compared by it: `within` cuts the curve to a part of its range, with the
+    values that its lines have at the ends.
     """
     points = sorted((row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None)
     if not points:
         return None
+    if within is not None:
+        low, high = (min(max(end, points[0][0]), points[-1][0]) for end in within)
+        xs, ys = zip(*points)
+        ends = [(end, float(np.interp(end, xs, ys))) for end in (low, high)]
+        points = [ends[0], *(point for point in points if low < point[0] < high), ends[1]]
     span = points[-1][0] - points[0][0]
     if span == 0:
         return sum(value for _, value in points) / len(points)
     area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, points[1:]))
     return area / span
+
+
+def shared_range(curves: Iterable[Sequence[Mapping]], x: str, y: str = "mAP50") -> tuple[float, float] | None:
+    """The part of `x` that every curve covers with `y`; None where there is none."""
+    places = [[r[x] for r in rows if r.get(x) is not None and r.get(y) is not None] for rows in curves]
+    if not places or not all(places):
+        return None
+    low, high = max(map(min, places)), min(map(max, places))
+    return (low, high) if low < high else None
 
 
 def labelled_counts(
@@ -141,7 +167,8 @@ def labelled_counts(
     run_folder = Path(run_folder)
     earlier = [folder for number, folder in _round_folders(run_folder) if before is None or number < before]
     folders = [run_folder / "rounds" / round_name(INIT), *earlier]
-    queries = [query for folder in folders if (query := _committed_query(folder, list(known_classes)))]
+    labels = [tiles for folder in folders if (tiles := _committed_labels(folder)) is not None]
+    queries = [query_counts(tiles, list(known_classes)) for tiles in labels]
     return {kind: sum(query[kind] for query in queries) for kind in ("known", "unknown")}
 
 
@@ -161,14 +188,13 @@ def _round_folders(run_folder: Path) -> list[tuple[int, Path]]:
     return [(number, folder_of(run_folder, number)) for number in numbers]
 
 
-def _committed_query(folder: Path, known_classes: list[str]) -> dict | None:
-    """`query_counts` of a committed round, or None if it has no commit yet."""
+def _committed_labels(folder: Path) -> Mapping[str, TileLabels] | None:
+    """The labels of a committed round, or None if it has no commit yet."""
     if not (folder / "commit.json").is_file():
         return None
     commit = read_record(folder / "commit.json", COMMIT_SCHEMA)
     # The last round is committed without a query: trained, evaluated, budget spent.
-    tiles = LabelFile.read(folder / "labels.json").tiles if commit.get("selected") else {}
-    return query_counts(tiles, known_classes)
+    return LabelFile.read(folder / "labels.json").tiles if commit.get("selected") else {}
 
 
 def _scores(metrics: dict, known_classes: list[str]) -> dict:

@@ -62,14 +62,20 @@ def describe_run(run_folder: str | Path) -> str:
 
 
 def summarise(header: Mapping, rows: Rows) -> dict:
-    """The figures of a whole run; AULC is in units of mAP50 (0-100), None where nothing was evaluated."""
+    """The figures of a whole run; AULC is in units of mAP50 (0-100), None where nothing was evaluated.
+
+    The first of them is the mean mAP50 along the time that annotation took, and aulc_seconds from where to where.
+    """
     evaluated = [row for row in rows if row["mAP50"] is not None]
     queried = [row for row in rows if row["cumulative_known"] is not None]
     known, unknown = (queried[-1][f"cumulative_{kind}"] if queried else 0 for kind in ("known", "unknown"))
     scored, last = evaluated[-1] if evaluated else {}, rows[-1] if rows else {}
     fractions = [row["labelled_fraction"] for row in evaluated]
+    minutes = [row["minutes_annotated"] for row in evaluated]
     return {
         "schema": "osal-summary/1",
+        "aulc_mAP50_over_seconds": aulc(rows, x="minutes_annotated"),
+        "aulc_seconds": [60 * min(minutes), 60 * max(minutes)] if minutes else None,
         "strategy": header["strategy"],
         "seed": header["seed"],
         "known_classes": header["known_classes"],

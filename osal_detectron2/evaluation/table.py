@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from ..core.annotation_cost import AnnotationCost
+from .learning_curve import aulc
 
 WIDTH = 100  # columns of a terminal
 _CLASS_WIDTHS = (10, 8, 6)  # of a class's column, the widest that fits; names go on in the next line
@@ -16,9 +17,9 @@ Rows = Sequence[Mapping]
 # Title, column of the curve, format. The columns of the classes come behind mAP50.
 _BEFORE = (
     ("round", "round", "d"),
+    ("minutes of\nannotation", "minutes_annotated", ",.0f"),
     ("labelled\ntiles", "labelled_tiles", "d"),
     ("nuclei\nannotated", "nuclei_annotated", ",d"),
-    ("minutes of\nannotation", "minutes_annotated", ",.0f"),
     ("mAP50", "mAP50", ".1f"),
 )
 _BEHIND = (("A-OSE", "A-OSE", "d"), ("purity", "purity", ".2f"))
@@ -40,10 +41,10 @@ def format_table(rows: Rows, known_classes: Sequence[str]) -> str:
 def legend(costs: AnnotationCost) -> str:
     """What the columns of `format_table` mean."""
     text = (
-        "Tiles, nuclei and minutes: what the detector of this round was trained on, and what people need for it "
+        "Minutes, tiles and nuclei: what the detector of this round was trained on, and what people need for it "
         f"(estimate: {costs.per_tile:g} s a tile, {costs.per_nucleus:g} s a nucleus). mAP50, and AP50 of each class: "
-        "percent, on the test tiles. A-OSE: unknown nuclei of the test tiles that it takes for known. Purity: known "
-        "nuclei / all nuclei of the tiles that it asked for next."
+        "percent, on the test tiles; AULC: the mean mAP50 along the minutes. A-OSE: unknown nuclei of the test tiles "
+        "that it takes for known. Purity: known nuclei / all nuclei of the tiles that it asked for next."
     )
     return textwrap.fill(text, WIDTH)
 
@@ -64,7 +65,8 @@ def gain(rows: Rows) -> str:
     scored = _course(rows, "mAP50", ".1f")
     if scored is None:
         return f"{rounds}: {cost}. Not evaluated: there are no test tiles with known nuclei."
-    text = f"{rounds}: mAP50 {scored} with {cost}"
+    mean = f"AULC over minutes {aulc(rows, x='minutes_annotated'):.1f}, " if len(rows) > 1 else ""
+    text = f"{rounds}: {mean}mAP50 {scored} with {cost}"
     taken = _course(rows, "A-OSE", "d")
     return f"{text}; unknown nuclei taken for known (A-OSE) {taken}." if taken else f"{text}."
 

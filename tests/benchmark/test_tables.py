@@ -74,6 +74,33 @@ def test_the_numbers_of_a_small_grid(tmp_path):
     assert osal["aulc_paired"] is None and full["aulc_paired"] is None and full["aulc"] is None
 
 
+def test_methods_are_compared_first_over_the_minutes_that_all_have_paid(tmp_path):
+    """OSAL-ND's tiles cost half as much again: at equal minutes its lead is smaller than along the tiles."""
+    dear = json.loads(make_cell(tmp_path).read_text())["rounds"]
+    for row in dear:
+        row["minutes_annotated"] = row["labelled_tiles"] * 0.75
+    make_cell(tmp_path, rounds=dear)
+    cheap = make_cell(tmp_path, "random", maps=(20.0, 29.0, 38.0))
+    content = json.loads(cheap.read_text())
+    for row in content["rounds"]:
+        row["minutes_annotated"] = row["labelled_tiles"] * 0.5
+    cheap.write_text(json.dumps(content))
+    make_cell(tmp_path, "full", maps=(50.0,))
+    rows = rows_of(tmp_path)
+    osal, random, full = (rows["5+2", method] for method in ("osal_nd", "random", "full"))
+    # 7.5 (where OSAL-ND begins) to 25 minutes (where Random ends). Random: 20 at 5, then 0.9 a minute; OSAL-ND: 20 at
+    # 7.5, then 2/3 a minute.
+    assert random["aulc_minutes"] == pytest.approx(20 + 0.9 * (16.25 - 5))
+    assert osal["aulc_minutes"] == pytest.approx(20 + (16.25 - 7.5) * 2 / 3)
+    assert random["aulc_minutes_paired"]["wins"] == 1 and random["aulc_paired"]["wins"] == 0
+    assert full["aulc_minutes"] is None
+    text = format_markdown(list(rows.values()), reference="osal_nd", target=0.95)
+    assert (
+        text.index("AULC over minutes |") < text.index("| AULC |")
+        and f"**{random['aulc_minutes']:.2f}**" in text
+    )
+
+
 def test_a_level_reached_at_once_or_never(tmp_path):
     make_cell(tmp_path)
     cells = read_cells(tmp_path)
@@ -92,7 +119,7 @@ def test_an_incomplete_grid_compares_common_cells_and_says_so(tmp_path):
     assert (random["cells"], random["cells_in_setting"]) == (1, 3)
     assert random["final_paired"]["n"] == 1 and random["final_paired"]["mean"] == -10.0  # seed 1: 31 - 41
     text = format_markdown(list(rows.values()), reference="osal_nd", target=0.95, warnings=["look out"])
-    assert "| Random | 1 of 3 | 27.75 | 31.00 |" in text and "-10.00 [n < 2]" in text
+    assert "| Random | 1 of 3 | 27.75 | 27.75 | 31.00 |" in text and "-10.00 [n < 2]" in text
     assert "No cell of OSAL-ND here" in text and "**Warning.** look out." in text
     assert "**41.00 ± 1.00**" in text and "of full" not in text
 
@@ -135,7 +162,7 @@ def test_the_tool_writes_figures_and_tables_or_one_line(tmp_path, capsys):
     path = make_cell(results)
     make_cell(results, "random")
     assert plot.main([str(results), "--out", str(out), "--format", "png,svg"]) == 0
-    assert "| OSAL-ND | 1 of 1 | **30.00** |" in capsys.readouterr().out
+    assert "| OSAL-ND | 1 of 1 | **30.00** | **30.00** |" in capsys.readouterr().out
     assert {"fig2_map.png", "fig2_map.svg", "purity.png", "table.md", "table.csv", "results.json"} <= {
         p.name for p in out.iterdir()
     }

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import pytest
 from miniature_run import KNOWN, make_run
 from PIL import Image
 
+from osal_detectron2.core.annotation_cost import AnnotationCost
 from osal_detectron2.core.errors import DataError
 from osal_detectron2.evaluation.compare import compare_runs
 from osal_detectron2.evaluation.curves import draw_curves
@@ -27,6 +29,10 @@ def test_report_is_complete_and_the_same_when_written_again(tmp_path):
     write_report(run)
     first = {name: (run / name).read_bytes() for name in FILES}
     summary = json.loads(first["summary.json"])
+    # The first number: mean mAP50 along the seconds, 24 to 63 to 105.
+    assert summary["aulc_seconds"] == [24, 105]
+    assert summary["aulc_mAP50_over_seconds"] == pytest.approx((39 * 30 + 42 * 45) / 81)
+    assert summary["aulc_mAP50_over_minutes"] == summary["aulc_mAP50_over_seconds"], "an old key"
     assert summary["aulc_mAP50"] == pytest.approx((2 / 6 * 30 + 1 / 6 * 45) / (3 / 6))
     assert summary["final_mAP50"] == 50 and summary["final_labelled_tiles"] == 4
     assert summary["purity"] == 4 / 7 and summary["recall"] == 4 / 5
@@ -44,11 +50,11 @@ def test_report_can_be_written_at_every_stage_of_a_run(tmp_path):
 
 def test_table_shows_every_round(tmp_path):
     lines = format_table(read_curve(make_run(tmp_path / "run")), KNOWN).splitlines()
-    # round, tiles, nuclei, minutes (15 s a tile, 3 s a nucleus), mAP50, tumor, lymphocyte, A-OSE, purity
+    # round, minutes (15 s a tile, 3 s a nucleus), tiles, nuclei, mAP50, tumor, lymphocyte, A-OSE, purity
     assert [line.split() for line in lines[3:]] == [
-        ["0", "1", "3", "0", "20.0", "20.0", "-", "10", "1.00"],
-        ["1", "3", "6", "1", "40.0", "40.0", "-", "9", "0.25"],
-        ["2", "4", "10", "2", "50.0", "50.0", "-", "8", "-"],
+        ["0", "0", "1", "3", "20.0", "20.0", "-", "10", "1.00"],
+        ["1", "1", "3", "6", "40.0", "40.0", "-", "9", "0.25"],
+        ["2", "2", "4", "10", "50.0", "50.0", "-", "8", "-"],
     ]
     assert len({len(line) for line in lines}) == 1
     assert "tumor" in lines[1] and "lymphocyte" in lines[1]
@@ -76,8 +82,8 @@ def test_a_table_fits_a_terminal_and_cuts_no_name(number):
 def test_the_end_of_a_run_says_in_a_sentence_what_was_gained(tmp_path):
     text = " ".join(describe_run(make_run(tmp_path / "run")).split())
     assert (
-        "3 rounds: mAP50 20.0 -> 50.0 with 4 tiles, 10 nuclei, about 2 minutes of annotation; unknown nuclei "
-        "taken for known (A-OSE) 10 -> 8." in text
+        "3 rounds: AULC over minutes 37.8, mAP50 20.0 -> 50.0 with 4 tiles, 10 nuclei, about 2 minutes of "
+        "annotation; unknown nuclei taken for known (A-OSE) 10 -> 8." in text
     )
     rows = read_curve(make_run(tmp_path / "blind"))
     blind = [row | {"mAP50": None, "A-OSE": None, "minutes_annotated": 250} for row in rows]
@@ -101,7 +107,7 @@ def test_curves_say_what_is_on_their_axes_and_hide_no_marker(tmp_path, monkeypat
         top = max(line.get_ydata().max() for line in axes.lines)
         assert axes.get_ylim()[1] > 1.04 * top and all(not line.get_clip_on() for line in axes.lines)
         assert axes.get_legend() is None, "a legend in a panel lies on a line sooner or later"
-    over_minutes = figure.axes[3].lines[0]
+    over_minutes = figure.axes[0].lines[0]
     assert list(over_minutes.get_xdata()) == pytest.approx([row["minutes_annotated"] for row in rows])
     assert list(over_minutes.get_ydata()) == [20, 40, 50]
     names = {text.get_text() for text in figure.legends[0].get_texts()}
@@ -122,14 +128,32 @@ def test_runs_are_grouped_by_strategy_with_mean_and_sample_deviation(tmp_path):
         make_run(tmp_path / "c", strategy="random", map50=(20.0, 30.0, 40.0)),
     ]
     table = compare_runs(runs, tmp_path / "out")
-    osal, random = table.splitlines()[3:]
+    osal, random = table.splitlines()[3:5]
     assert osal.split()[-4:-1] == ["4", "10", "2"] or "4 ± 0" in osal  # tiles, nuclei, minutes
     assert "52.00 ± 2.83" in osal  # 50 and 54: sd = sqrt(8)
     assert "40.00" in random and "±" not in random
-    assert (
-        (tmp_path / "out" / "comparison.csv").read_text().startswith("strategy,runs,aulc_mAP50,aulc_mAP50_sd")
-    )
+    header = (tmp_path / "out" / "comparison.csv").read_text()
+    assert header.startswith("strategy,runs,aulc_shared_minutes,aulc_shared_minutes_sd,aulc_mAP50,")
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+
+
+def test_runs_that_cost_differently_are_compared_over_the_minutes_that_both_have(tmp_path):
+    """The dear run goes on to 10.5 minutes; the cheap one ends at 1.75, and has the higher mAP50 at any minute."""
+    cheap, dear = make_run(tmp_path / "cheap", strategy="random"), make_run(tmp_path / "dear")
+    costs = {cheap: AnnotationCost(15, 3), dear: AnnotationCost(90, 18)}
+    text = compare_runs([cheap, dear], tmp_path / "out", costs)
+    with open(tmp_path / "out" / "comparison.csv", newline="") as file:
+        lines = {row["strategy"]: row for row in csv.DictReader(file)}
+    # osal_nd begins at 2.4 minutes, where random has ended: they share nothing, and no number is made up.
+    assert lines["random"]["aulc_shared_minutes"] == "" and "which all runs have" not in text
+    costs[dear] = AnnotationCost(30, 6)  # 0.8, 2.1 and 3.5 minutes; shared: 0.8 to 1.75
+    text = compare_runs([cheap, dear], tmp_path / "out", costs)
+    with open(tmp_path / "out" / "comparison.csv", newline="") as file:
+        lines = {row["strategy"]: row for row in csv.DictReader(file)}
+    assert "the mean mAP50 from 0.8 to 1.8 minutes" in text
+    random, osal = (float(lines[name]["aulc_shared_minutes"]) for name in ("random", "osal_nd"))
+    at_end = 20 + 20 * (1.75 - 0.8) / (2.1 - 0.8)
+    assert osal == pytest.approx((20 + at_end) / 2) and random > 35 > osal
 
 
 def test_what_spoils_a_comparison_is_said(tmp_path):
@@ -154,6 +178,7 @@ def test_a_better_run_is_drawn_higher():
             {
                 "round": r,
                 "labelled_fraction": 0.1 + r / 10,
+                "minutes_annotated": 1.0 + r,
                 "mAP50": value,
                 "labelled_fraction_after_query": None,
             }
