@@ -17,11 +17,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
-
-import train_al  # noqa: E402
+sys.path.insert(0, str(ROOT))  # works from a clone without installation
 
 from osal_detectron2.engine import ActiveLearningTrainer  # noqa: E402
+from osal_detectron2.engine.fronts import read_config  # noqa: E402
 from osal_detectron2.modeling.detectors import Detectors  # noqa: E402
 from osal_detectron2.modeling.prototypes import class_means, prototype_distances, refit_prototypes  # noqa: E402
 from osal_detectron2.strategies import GroundTruthFeatures  # noqa: E402
@@ -42,8 +41,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="OUTPUT_DIR of a finished run with a simulated oracle")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the config")
     words = parser.parse_args()
-    options = ["--config-file", words.config_file, "OUTPUT_DIR", words.run, *words.opts]
-    cfg = train_al.build_config(train_al.parse_arguments(options))
+    cfg = read_config(words.config_file, ["OUTPUT_DIR", words.run, *words.opts])
     trainer = ActiveLearningTrainer(cfg, resume=True, read_only=True)
     trainer.load_weights(resume=True)
     steps, known = trainer.steps, len(trainer.known_classes)

@@ -57,7 +57,7 @@ def judge(
     write_json(args.output / "sets" / f"{result.stem}.json", data)
     sizes = frozen.schedule_options(side, batch=BATCH, roi=ROI, rpn=RPN)
     steps = frozen.iterations(views=views, tiles=tiles, nuclei=nuclei, batch=int(sizes[1]))
-    command = [sys.executable, str(ROOT / "tools" / "train_al.py"), "--config-file"]
+    command = [sys.executable, "-m", "osal_detectron2", "train", "--config-file"]
     command += [str(ROOT / "configs/CoNSeP/two_cores.yaml")]
     command += ["--resume"] if (run / "run.json").exists() else []
     command += ["OUTPUT_DIR", str(run), "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(args.weights), *sizes]

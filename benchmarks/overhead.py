@@ -23,9 +23,9 @@ from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # works from a clone without installation
+sys.path.insert(0, str(ROOT))  # works from a clone without installation
 
-from train_al import build_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
+from osal_detectron2.engine.fronts import read_config  # noqa: E402  (first: it explains what to do if Detectron2 is missing)
 
 # isort: split
 import numpy as np  # noqa: E402
@@ -219,7 +219,7 @@ def scoring_sides(cfg, model, plain, records: dict[str, dict], *, batch_size: in
 # ---- the report -------------------------------------------------------------------------------------------
 def measure(args) -> dict:
     """Everything that the JSON says."""
-    cfg = build_config(args)
+    cfg = read_config(args.config_file, args.opts)
     records, _, known, _ = parts.load_data(cfg)
     strategy = get_strategy("osal_nd")
     schedule, _ = parts.build_schedule(cfg, total=len(records))
@@ -304,7 +304,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="as of tools/train_al.py")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="as of osal train")
     parser.add_argument("--repeats", type=positive, default=20, help="ratios that are taken (default: 20)")
     parser.add_argument("--tiles", type=positive, default=48, help="tiles scored, at most (default: 48)")
     parser.add_argument(

@@ -110,7 +110,7 @@ def add_osal_config(cfg: CN) -> None:
     # ---- oracle -----------------------------------------------------------------------------------------
     cfg.OSAL.ORACLE = CN()
     # "simulated": the labels hidden in the JSON; "human": export a batch, stop with exit code 0, import with
-    # tools/al.py, go on with --resume.
+    # `osal run import`, go on with --resume.
     cfg.OSAL.ORACLE.NAME = "simulated"
     # What annotation costs, for all that is said of time: seconds to open a tile and to mark a nucleus in it (a click
     # and a class with a size that is mostly right; no published time of opening was found. A box by four extreme
@@ -118,7 +118,7 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.ORACLE.SECONDS_PER_NUCLEUS = 3.0
     cfg.OSAL.ORACLE.SECONDS_PER_TILE = 15.0
     # ... and, where drafts lie before people, to confirm one that is right and to correct or delete one that is not
-    # (assumptions; to verify a box that is shown alone takes 1.6 s, Papadopoulos et al., CVPR 2016). `tools/al.py cost`
+    # (assumptions; to verify a box that is shown alone takes 1.6 s, Papadopoulos et al., CVPR 2016). `osal run cost`
     # fits all four to the times that a tool measured.
     cfg.OSAL.ORACLE.SECONDS_PER_CONFIRMATION = 1.0
     cfg.OSAL.ORACLE.SECONDS_PER_CORRECTION = 4.0
@@ -139,7 +139,7 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.EVAL.AOSE_SCORE_THRESH = 0.5
     # Queried tiles drawn in the gallery of each round; 0 draws none.
     cfg.OSAL.EVAL.GALLERY_TILES = 12
-    # Draw curves.png after each round, half a second on a CPU. Without, `tools/report.py RUN` draws it at any time.
+    # Draw curves.png after each round, half a second on a CPU. Without, `osal run report RUN` draws it at any time.
     cfg.OSAL.EVAL.CURVES = True
 
     # ---- models -----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ import json, os, resource, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), limit]).encode()
+request = json.dumps([{first} + sys.argv[1:], os.getcwd(), dict(os.environ), limit]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 sys.exit(int(server.recv(8) or 137))  # no answer: it was killed
@@ -43,11 +43,12 @@ sys.exit(int(server.recv(8) or 137))  # no answer: it was killed
 
 @cache
 def folder() -> Path:
-    """A folder with `python`, for PATH. Its server ends with this process."""
+    """A folder with `python` and `osal`, for PATH. Its server ends with this process."""
     place = Path(tempfile.mkdtemp(prefix="osal-programs-"))
-    client = place / "python"
-    client.write_text(CLIENT.format(python=sys.executable, address=str(place / "socket")))
-    client.chmod(0o755)
+    for name, first in (("python", []), ("osal", ["-m", "osal_detectron2"])):
+        client = place / name
+        client.write_text(CLIENT.format(python=sys.executable, address=str(place / "socket"), first=first))
+        client.chmod(0o755)
     server = subprocess.Popen(
         [sys.executable, __file__, str(place / "socket")],
         stdout=subprocess.PIPE,
@@ -76,6 +77,16 @@ def run(words, **options) -> subprocess.CompletedProcess:
     """`python WORDS...` with its output as text; `options` are those of subprocess.run."""
     options = {"capture_output": True, "text": True, **options}
     return subprocess.run([python(), *map(str, words)], **options)
+
+
+def osal(*words) -> int:
+    """`osal WORDS...` in this process; returns its exit code."""
+    from osal_detectron2.commands.main import main
+
+    try:
+        return main(list(map(str, words)))
+    except SystemExit as end:
+        return end.code or 0
 
 
 def serve(address: str) -> None:

@@ -1,79 +1,11 @@
-"""Say what in a COCO data set would break an open-set active-learning run or mislead its reader."""
+#!/usr/bin/env python
+"""`osal data check` from a clone without installation."""
 
-import argparse
-import json
 import sys
-from collections import Counter
-from dataclasses import asdict
+from pathlib import Path
 
-from osal_detectron2.core.errors import OSALError
-from osal_detectron2.core.store import write_bytes
-from osal_detectron2.data.checks import check_dataset
-from osal_detectron2.data.coco_file import ERROR, INFO, WARNING
-from osal_detectron2.data.detector_fit import detector_settings
-from osal_detectron2.quiet import quiet
-
-EXAMPLE = """example:
-  python tools/check_dataset.py --json tiles/train.json --image-root tiles/images --known tumor lymphocyte \\
-      --other-json tiles/test.json --config-file configs/my.yaml
-One line a finding, with its remedy. Exit code 1 if there is an ERROR, else 0.
-"""
-
-
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", required=True, help="COCO JSON of the training set")
-    parser.add_argument("--image-root", required=True, help="folder of its images")
-    parser.add_argument("--known", nargs="+", required=True, metavar="CLASS", help="classes to be detected")
-    parser.add_argument("--other-json", help="COCO JSON of the test set: checked too, and for leakage")
-    parser.add_argument("--other-root", help="folder of the test images (default: --image-root)")
-    parser.add_argument("--config-file", help="Detectron2 config: detection limit, anchors, resizing")
-    parser.add_argument("--max-lines", type=int, default=5, help="lines for each kind of finding (default 5)")
-    parser.add_argument("--json-report", metavar="FILE", help="write all findings to FILE")
-    args = parser.parse_args(argv)
-    quiet()
-    try:
-        findings = check_dataset(
-            args.json,
-            args.image_root,
-            args.known,
-            other_json=args.other_json,
-            other_root=args.other_root,
-            settings=detector_settings(args.config_file) if args.config_file else None,
-            progress=_progress if sys.stderr.isatty() else None,
-        )
-        if args.json_report:
-            report = {"schema": "osal-dataset-check/1", "findings": [asdict(finding) for finding in findings]}
-            write_bytes(args.json_report, (json.dumps(report, indent=1) + "\n").encode())
-    except OSALError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _print(findings, args.max_lines)
-    return int(any(finding.level == ERROR for finding in findings))
-
-
-def _print(findings, max_lines: int) -> None:
-    levels = [ERROR, WARNING, INFO]
-    total = Counter((finding.level, finding.check) for finding in findings)
-    shown = Counter()
-    for finding in sorted(findings, key=lambda finding: levels.index(finding.level)):
-        kind = finding.level, finding.check
-        shown[kind] += 1
-        if shown[kind] <= max_lines or finding.check == "class-count":
-            text = str(finding) if finding.remedy else finding.message
-            print(f"{finding.level:8}{finding.check}: {text}")
-        elif shown[kind] == total[kind]:
-            more = total[kind] - max_lines
-            print(f"{finding.level:8}{finding.check}: and {more} more (--json-report has all)")
-    count = Counter(finding.level for finding in findings)
-    print(f"{count[ERROR]} errors, {count[WARNING]} warnings")
-
-
-def _progress(done: int, total: int) -> None:
-    print(f"\r{done}/{total} images decoded", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from osal_detectron2.commands.main import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["data", "check", *sys.argv[1:]]))

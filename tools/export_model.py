@@ -1,79 +1,11 @@
 #!/usr/bin/env python
-"""Take the target detector out of a run: a plain Detectron2 checkpoint and config, and TorchScript."""
+"""`osal export` from a clone without installation."""
 
-import argparse
-import logging
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone without installation
-from osal_detectron2.quiet import quiet  # noqa: E402
-
-quiet()
-
-from osal_detectron2.core.errors import OSALError  # noqa: E402
-from osal_detectron2.core.trust import add_trust  # noqa: E402
-
-EPILOG = """example:
-  python tools/export_model.py output/quickstart --out exported --torchscript
-
-Writes model.pth and config.yaml, which Detectron2 loads without this package if the backbone is one of its own,
-metadata.json (classes, input format, mean and std), and with --torchscript model.ts, which needs torch and torchvision
-only. Reads the run and changes nothing there."""
-
-
-def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "run",
-        metavar="RUN_OR_CHECKPOINT",
-        help="OUTPUT_DIR of a run, or a .pth file in it (its last round: default)",
-    )
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write")
-    parser.add_argument("--torchscript", action="store_true", help="write model.ts as well")
-    add_trust(parser)
-    parser.add_argument("--device", default="cpu", help="device of model.ts and of config.yaml (%(default)s)")
-    return parser.parse_args(argv)
-
-
-def main(argv=None) -> int:
-    args = parse_arguments(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    try:
-        from osal_detectron2.deploy.export import export_detector
-        from osal_detectron2.deploy.load import load_detector
-        from osal_detectron2.deploy.predict import refuse_inside
-
-        detector = load_detector(args.run, device=args.device)
-        refuse_inside(Path(args.out), [detector.folder])
-        metadata = export_detector(detector, args.out, torchscript=args.torchscript)
-    except OSALError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"{args.out}: {', '.join(sorted(metadata['sha256']))}, metadata.json; {len(metadata['classes'])} classes"
-    )
-    if "model.pth" in metadata["sha256"] and metadata["unknown_classes"]:
-        print(
-            f"notice: model.pth also finds unknown nuclei, as class {len(metadata['classes'])} and above "
-            f"({', '.join(metadata['unknown_classes'])}); leave them out or show them (docs/predict.md)"
-        )
-    if "config.yaml" not in metadata["sha256"]:
-        print(
-            "notice: plain Detectron2 cannot have this detector, so model.ts alone was written (docs/predict.md)"
-        )
-    elif metadata["needs"]:
-        print(
-            f"notice: the backbone {detector.cfg.MODEL.BACKBONE.NAME} is not Detectron2's own, so config.yaml needs "
-            f"{', '.join(metadata['needs'])} to be imported and its config keys added (docs/predict.md)"
-            + ("" if args.torchscript else "; --torchscript writes a model that needs neither")
-        )
-    else:
-        print("stock Detectron2 loads it: MODEL.WEIGHTS is model.pth, relative to the folder where it is run")
-    return 0
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from osal_detectron2.commands.main import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["export", *sys.argv[1:]]))

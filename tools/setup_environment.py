@@ -130,7 +130,7 @@ def locked():
 def fingerprint(version):
     """Return the hash in a finished environment's stamp: of the pins, this script, Python and the folder."""
     digest = hashlib.sha256(f"{version} {ROOT}".encode())
-    for path in [*sorted(REQUIREMENTS.glob("*.txt")), ROOT / "setup.py", Path(__file__)]:
+    for path in [*sorted(REQUIREMENTS.glob("*.txt")), ROOT / "pyproject.toml", Path(__file__)]:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

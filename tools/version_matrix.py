@@ -18,14 +18,17 @@ Example: python tools/version_matrix.py --combination base --combination numpy=1
 import argparse
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from unittest import mock
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 from setup_environment import ROOT, Environment, SetupError
 
@@ -75,11 +78,9 @@ def parse(text):
 
 
 def requirements():
-    """Return what setup.py asks for, tests included, without building anything in the working tree."""
-    with mock.patch("setuptools.setup") as setup:
-        runpy.run_path(str(ROOT / "setup.py"))
-    asked = setup.call_args.kwargs
-    return [*asked["install_requires"], *asked["extras_require"]["dev"]]
+    """Return what pyproject.toml asks for, tests included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 
 
 def make(versions, path, base):

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.+]+")  # no "-": it separates the parts of a re
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: `options` are the words that tools/train_al.py takes after its config file."""
+    """One run of the grid: `options` are the words that `osal train` takes after its config file."""
 
     setting: str
     fold: str

@@ -11,7 +11,13 @@ from pathlib import Path
 from ..core.errors import ConfigError, OSALError
 from .grid import Cell
 
-_ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = __package__.partition(".")[0]
+
+
+def importable() -> dict[str, str]:
+    """The environment for a Python that is to find this package, installed or not."""
+    folders = [str(Path(__file__).resolve().parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def plan_cells(config: Path, cells: Sequence[Cell]) -> list[dict]:
@@ -21,11 +27,11 @@ def plan_cells(config: Path, cells: Sequence[Cell]) -> list[dict]:
     """
     question = json.dumps({"config": str(config), "cells": [cell.options for cell in cells]})
     answer = subprocess.run(
-        [sys.executable, "-W", "ignore::FutureWarning", "-m", "osal_detectron2.benchmark.plan"],
+        [sys.executable, "-W", "ignore::FutureWarning", "-m", f"{PACKAGE}.benchmark.plan"],
         input=question,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])},
+        env=importable(),
     )
     if answer.returncode:
         raise ConfigError(f"{config}: the configs of the grid could not be built; the error is above")

@@ -79,7 +79,7 @@ def read_cells(
     cells = [_read_cell(path) for path in sorted(folder.glob("*.json"))]
     if not cells:
         raise DataError(
-            f"{folder}: holds no cell file (*.json); run tools/benchmark.py, or give its results folder"
+            f"{folder}: holds no cell file (*.json); run osal benchmark, or give its results folder"
         )
     first: dict[tuple, CellResult] = {}
     classes: dict[str, CellResult] = {}

@@ -1,4 +1,4 @@
-"""Runs the cells of a grid as processes of tools/train_al.py, several at a time, and collects their results."""
+"""Runs the cells of a grid as processes of `osal train`, several at a time, and collects their results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..core.errors import LedgerError
 from ..core.store import read_json, write_bytes, write_json
 from .cell import RESULT_SCHEMA, cell_result, progress
 from .grid import Cell
+from .plan import PACKAGE, importable
 
-_TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train_al.py"
 _CONSOLE = "console.txt"
 _ROUND_0 = "round_0.pth"
 _POLL_SECONDS = 0.2
@@ -159,10 +159,10 @@ class GridRunner:
     def _start(self, cell: Cell, *, slot: int) -> _Running:
         folder = self.folder(cell)
         folder.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, str(_TRAIN), "--config-file", str(self.config), "--resume"]
+        words = [sys.executable, "-m", PACKAGE, "train", "--config-file", str(self.config), "--resume"]
         words += [*cell.options, *self._share(cell), "OUTPUT_DIR", str(folder)]
         threads = str(max(1, self.cores // self.jobs))
-        environment = {**_KEEP_MEMORY, "OMP_NUM_THREADS": threads, **os.environ}
+        environment = {**_KEEP_MEMORY, "OMP_NUM_THREADS": threads, **importable()}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with open(folder / _CONSOLE, "ab") as console:

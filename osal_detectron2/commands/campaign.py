@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from ..core.spelling import spelled
+
 
 def begin(parser: argparse.ArgumentParser) -> None:
     _folder(
@@ -112,14 +114,14 @@ def _begin(args) -> None:
     values = {field.name: getattr(args, field.name) for field in fields(Settings)}
     for name in ("classes", "known"):
         values[name] = tuple(word.strip() for word in values[name].split(",") if word.strip())
-    print(campaign_status(begin(args.folder, Settings(**values), progress=_progress)))
+    print(spelled(campaign_status(begin(args.folder, Settings(**values), progress=_progress))))
 
 
 def _status(args) -> None:
     from ..campaign.folder import Campaign
     from ..campaign.status import campaign_status
 
-    print(campaign_status(Campaign.open(args.folder)))
+    print(spelled(campaign_status(Campaign.open(args.folder))))
 
 
 def _next(args) -> None:
@@ -134,7 +136,7 @@ def _next(args) -> None:
             print(sentence)
     if not args.no_training and not must_wait(campaign, batches=args.batches, unmeasured=args.unmeasured):
         train(campaign, batches=args.batches)  # has the lock of its run
-    print(campaign_status(campaign))
+    print(spelled(campaign_status(campaign)))
 
 
 def _sync(args) -> None:
@@ -159,7 +161,7 @@ def _sync(args) -> None:
         print(report)
     for sentence in done.refused:
         print(f"correct it in Label Studio: {sentence}")
-    print(campaign_status(campaign))
+    print(spelled(campaign_status(campaign)))
 
 
 def _verify(args) -> int:

@@ -60,7 +60,7 @@ def _read(path: Path, round_index: str | int, previous: Path) -> dict:
     if commit["previous"] != sha256_file(previous):
         raise LedgerError(
             f"{path}: was made after another version of {previous.parent.name if round_index != INIT else 'run.json'}; "
-            "something was changed or copied in by hand. Restore the run from a copy (tools/al.py verify lists all "
+            "something was changed or copied in by hand. Restore the run from a copy (osal run verify lists all "
             "faults)"
         )
     return commit

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .store import write_bytes
 
-# The fronts: tools/train_al.py, tools/lazy_train_al.py, and a session in anybody's own script or trainer. A campaign
+# The fronts: `osal train`, `osal lazy`, and a session in anybody's own script or trainer. A campaign
 # has records in the form of a run that ask for tiles and train nothing.
 YAML, LAZY, OWN, CAMPAIGN = "yaml", "lazy", "own", "campaign"
 

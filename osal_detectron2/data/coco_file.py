@@ -1,6 +1,6 @@
 """Read a COCO detection JSON and say what is wrong with it. Numpy and the standard library only.
 
-The rules live in one place: `coco_findings` lists every fault of a file (tools/check_dataset.py prints
+The rules live in one place: `coco_findings` lists every fault of a file (`osal data check` prints
 them all), `read_coco` raises the first one.
 """
 
@@ -18,9 +18,7 @@ ERROR, WARNING, INFO = "ERROR", "WARNING", "INFO"
 
 # A side below this (pixels) is no side: boxes become float32, whose spacing at coordinate 10^4 is 0.001.
 MIN_SIDE = 1e-3
-FROM_A_FOLDER = (
-    "python tools/make_config.py --images FOLDER --known CLASS ... makes a JSON and a config of images alone"
-)
+FROM_A_FOLDER = "osal data config --images FOLDER --known CLASS ... makes a JSON and a config of images alone"
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,7 @@ def overlap_findings(data: dict, json_file: str) -> list[Finding]:
             f"{json_file}: {len(twins)} of {len(data['images'])} tiles share most of their area with another, "
             f"first {first} with {other}"
         )
-        remedy = (
-            "cut again with tools/tile_coco.py, which divides evenly: they would be paid and counted twice"
-        )
+        remedy = "cut again with osal data tile, which divides evenly: they would be paid and counted twice"
         findings.append(Finding(WARNING, "tile-overlap", message, remedy))
     copies = Counter(
         (origin[entry["image_id"]]["parent"], entry["parent_id"])

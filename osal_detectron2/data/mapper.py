@@ -54,7 +54,7 @@ class TileMapper:
         if image.shape[:2] != (record["height"], record["width"]):
             raise DataError(
                 f"{path}: the image is {image.shape[1]}x{image.shape[0]}, but the JSON says "
-                f"{record['width']}x{record['height']}; correct the JSON (tools/check_dataset.py lists all such files)"
+                f"{record['width']}x{record['height']}; correct the JSON (osal data check lists all such files)"
             )
         if self.cache is not None:
             self.cache[path] = image
@@ -101,7 +101,7 @@ def unused_settings(cfg) -> list[str]:
     """For each setting of Detectron2's own loader that `cfg` changes and rounds do not read, what to do instead."""
     found = []
     if cfg.INPUT.CROP.ENABLED:
-        found.append("INPUT.CROP is not used: cut the tiles that you want with tools/tile_coco.py")
+        found.append("INPUT.CROP is not used: cut the tiles that you want with osal data tile")
     flip, flips, sampler = cfg.INPUT.RANDOM_FLIP, cfg.OSAL.DATA.FLIPS, cfg.DATALOADER.SAMPLER_TRAIN
     # "horizontal" is Detectron2's default, so nobody need have chosen it.
     if flip == "vertical" or (flip == "none" and flips):

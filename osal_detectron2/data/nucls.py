@@ -14,8 +14,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from ..core.errors import DataError
 
 CLASSES = ("tumor", "lymphocyte", "stromal", "plasma_cell", "mitotic_figure", "macrophage", "other")
@@ -181,6 +179,8 @@ def _files(release, folder, suffix):
 
 
 def _read_tile(image, table, classes_from, ambiguous, report):
+    from PIL import Image, UnidentifiedImageError  # here: the tables above are options of a command
+
     try:
         slide, hospital, region = parse_stem(image.stem)
     except ValueError:

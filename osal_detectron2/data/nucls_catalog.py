@@ -60,7 +60,7 @@ def register_all_nucls(root=None):
 def _load(name, root, json_file, known):
     if not json_file.exists():
         raise DataError(
-            f"{json_file}: not there, so {name} cannot be loaded; run `python tools/prepare_nucls.py "
+            f"{json_file}: not there, so {name} cannot be loaded; run `osal data nucls "
             f"--release {root}` on the downloaded release, or set DETECTRON2_DATASETS"
         )
     return load_open_set_coco(str(json_file), str(_image_root(root)), list(known), name=name)
@@ -74,4 +74,4 @@ def _image_root(root):
     except FileNotFoundError:
         return root / "rgb"
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{source}: cannot be read; run tools/prepare_nucls.py again") from None
+        raise DataError(f"{source}: cannot be read; run osal data nucls again") from None

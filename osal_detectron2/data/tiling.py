@@ -23,9 +23,8 @@ from PIL import Image, ImageOps
 from osal_detectron2.core.errors import DataError, OutputError
 from osal_detectron2.core.store import write_bytes
 from osal_detectron2.data.coco_file import MIN_SIDE, clip_box, read_coco
-from osal_detectron2.data.windows import layouts, tile_spans, tile_windows
+from osal_detectron2.data.windows import CUT_RULES, layouts, tile_spans, tile_windows
 
-CUT_RULES = ("center", "visible", "whole")
 PAD_COLOUR = (255, 255, 255)  # glass without tissue
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from osal_detectron2.core.errors import DataError
 
 EDGE_RULES = ("even", "shift", "pad", "drop")
+CUT_RULES = ("center", "visible", "whole")  # of boxes at a seam, see tiling.py
 
 
 def tile_starts(size: int, tile: int, overlap: int = 0, edge: str = "shift") -> list[int]:

@@ -76,7 +76,7 @@ def _record(path: Path, image_id: int, key: str, width: int, height: int) -> dic
 
 
 def _checked_origin(origin, where: str) -> dict:
-    problem = f"{where}: origin is not {{parent, x, y}}; cut the images with tools/tile_coco.py, or remove it"
+    problem = f"{where}: origin is not {{parent, x, y}}; cut the images with osal data tile, or remove it"
     if not isinstance(origin, dict) or not isinstance(origin.get("parent"), str):
         raise DataError(problem)
     parent = PurePosixPath(origin["parent"])

@@ -59,7 +59,7 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     """
     Args:
         path: the OUTPUT_DIR of a run (its final weights or, if it has not ended, those of its last checkpoint), a
-            checkpoint in it such as round_0.pth, or a folder that tools/export_model.py wrote.
+            checkpoint in it such as round_0.pth, or a folder that `osal export` wrote.
         device: "cpu" or "cuda".
 
     Raises:

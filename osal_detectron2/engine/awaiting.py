@@ -2,6 +2,8 @@
 
 from detectron2.utils import comm
 
+from ..core.spelling import spelled
+
 
 class AwaitingLabels(SystemExit):
     """The run stops here, with exit code 0, until people have labelled a batch (docs/human_oracle.md).
@@ -24,6 +26,6 @@ class AwaitingLabels(SystemExit):
 def await_labels(message: str) -> None:
     """Say `message` once and raise AwaitingLabels. Collective."""
     if comm.is_main_process():
-        print(f"\n{message}", flush=True)
+        print(f"\n{spelled(message)}", flush=True)
     comm.synchronize()  # a process that ends early would cut off one that still waits for its message
     raise AwaitingLabels(message)

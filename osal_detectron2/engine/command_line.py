@@ -1,4 +1,4 @@
-"""What the training tools have in common: options, launch over processes, and one line for an error."""
+"""What `osal train` and `osal lazy` do: launch over processes, train or look, and one line for an error."""
 
 import argparse
 import logging
@@ -14,45 +14,17 @@ from torch.multiprocessing import ProcessExitedException
 from ..core.errors import DataError, OSALError, OutputError
 from ..core.ledger import Ledger
 from ..core.lock import RunLock
-from ..core.run_config import YAML
+from ..core.spelling import spelled
 from ..core.store import clean_temporary
-from ..core.trust import add_trust
 from ..dist import join, leave, started_by_torchrun
 from ..evaluation.report import describe_run
+from ..quiet import quiet
 from .awaiting import AwaitingLabels
 from .fronts import prepare
 from .logs import log_banner, setup_logs
 from .preview import preview_next_round
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT
-
-
-def argument_parser(description: str, *, front: str) -> argparse.ArgumentParser:
-    """Detectron2's options and ours; `parse_intermixed_args` takes them before and behind the words."""
-    parser = argparse.ArgumentParser(
-        epilog=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="the config; a run that goes on knows its own"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in OUTPUT_DIR, or start it if there is none"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what the next round would query, why, and what it would cost; train and write nothing",
-    )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate one checkpoint; write nothing")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="how many machines")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="I", help="which of them this is")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet")
-    add_trust(parser)
-    words = "KEY VALUE" if front == YAML else "KEY=VALUE"
-    parser.add_argument("opts", nargs="*", metavar=words, help="changes of the config")
-    parser.set_defaults(front=front)
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -75,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         )
     except ProcessExitedException as stopped:
         if stopped.exit_code == INTERRUPTED:
-            _say_interrupted()
+            _say_interrupted(args)
         if stopped.signal_name is None:  # the process has printed its error already
             raise SystemExit(stopped.exit_code or 1) from None
         print(
@@ -87,12 +59,13 @@ def run(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:  # of several processes; a single one has said so in `main`
         for process in multiprocessing.active_children():
             process.terminate()
-        _say_interrupted()
+        _say_interrupted(args)
         raise SystemExit(INTERRUPTED) from None
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs in every process."""
+    quiet()
     try:
         train(args)
         comm.synchronize()  # a rank that leaves early would cut off one that still waits for a message
@@ -105,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
             text = str(error).rsplit("Error: ", 1)[-1].strip()
             if isinstance(error, OutputError) and getattr(args, "begun", False) and "--resume" not in text:
                 text += ", with --resume: the run has begun, and nothing of it is lost"
-            print(f"error: {text}", file=sys.stderr)
+            print(f"error: {spelled(text)}", file=sys.stderr)
         raise SystemExit(1) from None
     except FloatingPointError as error:
         advice = (
@@ -115,16 +88,15 @@ def main(args: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         if multiprocessing.parent_process() is None and comm.is_main_process():
-            _say_interrupted()
+            _say_interrupted(args)
         raise SystemExit(INTERRUPTED) from None
     finally:
         leave()
 
 
-def _say_interrupted() -> None:
-    words = [word for word in sys.argv if word != "--resume"]
-    command = shlex.join(["python", words[0], "--resume", *words[1:]])
-    print(f"stopped by Ctrl-C. Go on where it was: {command}", file=sys.stderr)
+def _say_interrupted(args: argparse.Namespace) -> None:
+    words = shlex.join(["--resume", *(word for word in args.words if word != "--resume")])
+    print(f"stopped by Ctrl-C. Go on where it was: {args.command} {words}", file=sys.stderr)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -158,7 +130,7 @@ def train(args: argparse.Namespace) -> None:
         log_banner(trainer)
         trainer.train()
         if comm.is_main_process():
-            print(f"\n{describe_run(output_dir)}")
+            print(f"\n{spelled(describe_run(output_dir))}")
 
 
 class KeptRecords(logging.Handler):

@@ -38,9 +38,9 @@ def prepare(args: argparse.Namespace) -> tuple[str, Callable]:
             )
         front = YAML if front == OWN else front
         if front != args.front and args.config_file:
-            right = f"lazy_train_al.py --resume train.output_dir={folder}"
-            right = right if front == LAZY else f"train_al.py --resume OUTPUT_DIR {folder}"
-            raise ConfigError(f"{folder}: was started from another kind of config; use python tools/{right}")
+            right = f"lazy --resume train.output_dir={folder}"
+            right = right if front == LAZY else f"train --resume OUTPUT_DIR {folder}"
+            raise ConfigError(f"{folder}: was started from another kind of config; use osal {right}")
         words = _words_for(front, words) if front != args.front else words
     if not args.config_file and args.resume and not (folder and Ledger.exists(folder)):
         where = folder or "OUTPUT_DIR is not given, so there is"
@@ -167,7 +167,7 @@ def _words_for(front: str, words: Sequence[str]) -> list[str]:
         elif key in twins:
             twin = twins[key]
         else:
-            tool = "lazy_train_al.py and KEY=VALUE" if front == LAZY else "train_al.py and KEY VALUE"
-            raise ConfigError(f"{key}: the run was started from another kind of config; use tools/{tool}")
+            tool = "lazy and KEY=VALUE" if front == LAZY else "train and KEY VALUE"
+            raise ConfigError(f"{key}: the run was started from another kind of config; use osal {tool}")
         result += [f"{twin}={value}"] if front == LAZY else [twin, value]
     return result

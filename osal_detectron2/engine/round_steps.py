@@ -260,7 +260,7 @@ class RoundSteps:
             self.report(self.ledger.folder, round_index)
         except OSALError as error:  # pictures can be made again; the round is committed and training goes on
             self.logger.warning(
-                "no report of round %s: %s (make it later with tools/report.py)", round_index, error
+                "no report of round %s: %s (make it later with osal run report)", round_index, error
             )
 
     def _scorable(self) -> dict[str, dict]:

@@ -55,7 +55,7 @@ def query_warning(run_folder: str | Path, round_index: int) -> str | None:
 
 
 def prediction_warning(run_folder: str | Path, *, look_known: int, look_unknown: int) -> str | None:
-    """The same for the detections of tools/predict.py; None also where the folder is no run."""
+    """The same for the detections of `osal predict`; None also where the folder is no run."""
     if not Ledger.exists(run_folder):
         return None
     return _sentence(

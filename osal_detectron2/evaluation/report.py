@@ -55,9 +55,9 @@ def describe_run(run_folder: str | Path) -> str:
         lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
     selection = folder_of(folder, 0) / "selection.json"
     if selection.is_file() and (asked := read_json(selection)["selected"]):
-        lines.append(f"{'why a tile':14s} python tools/al.py why {folder} {shlex.quote(asked[0])}")
+        lines.append(f"{'why a tile':14s} osal run why {folder} {shlex.quote(asked[0])}")
     if (folder / "model_final.pth").is_file():
-        lines.append(f"{'use it':14s} python tools/predict.py {folder} --images FOLDER --out predictions")
+        lines.append(f"{'use it':14s} osal predict {folder} --images FOLDER --out predictions")
     return "\n".join(lines)
 
 

@@ -13,21 +13,17 @@ from types import ModuleType
 
 from ..core.errors import ConfigError, DataError, OutputError
 from ..core.ledger import Ledger
+from ..core.spelling import spelled
 from ..core.store import TEMPORARY_PREFIX
 from ..oracles.batch import Request, RequestedTile
-from . import coco, cvat, geojson, label_studio, voc, yolo
+from . import coco, cvat, geojson, label_studio, voc, words, yolo
 from .files import copy_image, json_of, read_files, text, write_texts
 from .sheet import Sheet, batch_name
 
 # Each has README, write(request, folder) and read(files, request, where).
-FORMATS: Mapping[str, ModuleType] = {
-    "coco": coco,
-    "label-studio": label_studio,
-    "cvat": cvat,
-    "geojson": geojson,
-    "yolo": yolo,
-    "voc": voc,
-}
+FORMATS: Mapping[str, ModuleType] = dict(
+    zip(words.FORMATS, (coco, label_studio, cvat, geojson, yolo, voc), strict=True)
+)
 
 
 def read_sheets(path: str | Path, request: Request, format: str | None = None) -> list[Sheet]:
@@ -123,7 +119,7 @@ def _image_of(key: str, tile: RequestedTile, run: str | Path, request: Request) 
 
 
 def _readme(request: Request, run: str | Path, format: str, out: Path) -> str:
-    command = f"python tools/al.py import {shlex.quote(str(run))} YOUR_FILE"
+    command = spelled(f"osal run import {shlex.quote(str(run))} YOUR_FILE")
     fields = {
         "folder": str(out),
         "parent": str(out.parent),

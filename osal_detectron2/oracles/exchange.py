@@ -15,10 +15,11 @@ from ..core.ledger import Ledger
 from ..core.rounds import next_round
 from ..exchange.registry import read_sheets
 from ..exchange.sheet import Sheet
+from ..exchange.words import ACCEPT
 from .answers import Answer, Answers, Choice
 from .batch import DISPUTED, PENDING, Request
 from .coco_return import read_coco
-from .returned import ACCEPT, Returned, few
+from .returned import Returned, few
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def describe_disputes(disputes: Mapping[str, str], *, most: int = 10) -> list[st
     lines += [f"    {tile}: {words}" for tile, words in list(disputes.items())[:most]]
     if len(disputes) > most:
         lines.append(f"    and {len(disputes) - most} more")
-    return [*lines, "  say whose answers count: `python tools/al.py prefer RUN NAME`, or NAME and some tiles"]
+    return [*lines, "  say whose answers count: `osal run prefer RUN NAME`, or NAME and some tiles"]
 
 
 def open_request(run_folder: str | Path) -> tuple[Ledger, Path, Request]:

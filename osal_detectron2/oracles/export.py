@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..core.errors import DataError
 from ..core.ledger import Ledger
+from ..core.spelling import spelled
 from ..core.store import sha256_bytes, sha256_file, write_bytes, write_json
 from ..exchange.coco import content
 from ..exchange.files import copy_image
@@ -35,12 +36,12 @@ Please mark every nucleus with a box and give it one of these classes:
        "rejected"   not usable: out of focus, folded, no tissue
        "pending"    not looked at yet (how it is sent out)
    For Label Studio, CVAT, QuPath, YOLO or Pascal VOC this writes a folder with instructions of its own:
-       python tools/al.py export {run} --format label-studio --out NEW_FOLDER
+       osal run export {run} --format label-studio --out NEW_FOLDER
    If your tool drops "review", every tile with changed boxes counts as done; see docs/human_oracle.md.
 4. Hand the file back, all tiles or some, as often as you like, each person under a name of their own:
-       python tools/al.py import {run} YOUR_FILE --annotator YOUR_NAME --dry-run     (look first)
-       python tools/al.py import {run} YOUR_FILE --annotator YOUR_NAME
-5. When all tiles are in, go on training with --resume; `python tools/al.py status {run}` prints the command.
+       osal run import {run} YOUR_FILE --annotator YOUR_NAME --dry-run     (look first)
+       osal run import {run} YOUR_FILE --annotator YOUR_NAME
+5. When all tiles are in, go on training with --resume; `osal run status {run}` prints the command.
 
 Keep the file names and do not resize the images. Estimated work: {cost}.
 """
@@ -113,7 +114,7 @@ def export_batch(
         else "",
         "cost": status_of(query, request).cost,
     }
-    write_bytes(query / "README.txt", _README.format(**fields).encode())
+    write_bytes(query / "README.txt", spelled(_README.format(**fields)).encode())
     write_json(query / "batch.json", content(request))
     request.write(query)  # last: with it, the question stands
     return status_of(query, request)

@@ -77,5 +77,5 @@ class HumanOracle(Oracle):
         again = "start your own script again, with resume=True" if own else "start again with --resume"
         return Pending(
             f"awaiting labels for {len(keys)} tiles of round {question.round_index}: annotate "
-            f"{folder / 'query' / 'batch.json'}, then run `python tools/al.py import {ledger.folder} FILE` and {again}"
+            f"{folder / 'query' / 'batch.json'}, then run `osal run import {ledger.folder} FILE` and {again}"
         )

@@ -17,15 +17,6 @@ from .batch import PENDING, UNKNOWN, Request, RequestedTile
 REVIEWS = (PENDING, "done", "empty", REJECTED)
 SAME_NUCLEUS_IOU = 0.9
 
-# What an importer may say of a file; each is a word of `accept`, and a flag --accept-WORD.
-ACCEPT = {
-    "unchanged": 'tiles whose boxes are exactly the pre-annotations were reviewed, though "review" is lost',
-    "thinned": "tiles of whose pre-annotations some were deleted, and nothing else was done, were reviewed",
-    "duplicates": "keep one of two boxes of one class on the same nucleus (IoU .9 or more)",
-    "two-classes": "keep both of two boxes of two classes on the same nucleus (IoU .9 or more)",
-    "names": "images with another suffix, or more around their name, are the tiles that they look like",
-}
-
 Box = tuple[str, float, float, float, float]  # class name, x, y, w, h in pixels
 
 
@@ -61,7 +52,7 @@ def answer(
     """Fill in `answers` of `result` from the tiles of a file, and what stands against them.
 
     treat_empty_as: "pending" or "empty", for tiles without boxes in a file without "review"; "empty" needs `opened`,
-    the keys of the tiles that somebody opened, or "all". accept: words of ACCEPT.
+    the keys of the tiles that somebody opened, or "all". accept: words of ACCEPT (exchange/words.py).
     """
     if strange := sorted(set(() if opened in (None, "all") else opened) - request.tiles.keys()):
         result.problems.append(

@@ -58,17 +58,15 @@ def _running(last: None | str | int) -> int:
 def _next_command(folder: Path, finished: bool, batch: BatchStatus | None, *, front: str) -> list[str]:
     run = shlex.quote(str(folder))
     if finished:
-        return [f"next      python tools/al.py verify {run}"]
+        return [f"next      osal run verify {run}"]
     if batch is not None and not batch.complete:
         command = "import" if batch.pending_keys else "prefer"
-        return [
-            f"next      python tools/al.py {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"
-        ]
+        return [f"next      osal run {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"]
     if front == CAMPAIGN:
         return [f"next      osal campaign next {shlex.quote(str(folder.parent))}"]
     if front == OWN:
         return ["next      start your own training script again, with resume=True"]
     config = "" if config_file(folder).is_file() else "--config-file YOUR_CONFIG "
     lazy = front == LAZY
-    tool, where = ("lazy_train_al", f"train.output_dir={run}") if lazy else ("train_al", f"OUTPUT_DIR {run}")
-    return [f"next      python tools/{tool}.py {config}--resume {where}"]
+    tool, where = ("lazy", f"train.output_dir={run}") if lazy else ("train", f"OUTPUT_DIR {run}")
+    return [f"next      osal {tool} {config}--resume {where}"]

@@ -9,7 +9,7 @@ from ..strategies.box_match import best_match
 from .pool import PoolScorer
 
 MIN_IOU = 0.5
-SCORE_THRESH = 0.3  # lowest score that is shown, as in tools/predict.py
+SCORE_THRESH = 0.3  # lowest score that is shown, as in `osal predict`
 
 
 def looks_unknown(boxes: np.ndarray, auxiliary: Mapping[str, np.ndarray], *, rule: str) -> np.ndarray:

@@ -1,21 +1,19 @@
 """Fig. 5: the matching by hand, the picture by its patches, and the tool on a real (untrained) run."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
+from programs import osal
 
 from osal_detectron2.benchmark.detections import Boxes, draw_detections, match_detections
 from osal_detectron2.evaluation.palette import class_colour
 from osal_detectron2.strategies.box_match import pairwise_iou
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import plot_detections  # noqa: E402
 
 # Two known nuclei of class 0, one of class 1, one unknown (class 2), 10 px wide.
 TRUTH = Boxes(
@@ -149,7 +147,7 @@ def test_the_tool_draws_runs_and_leaves_them_alone(runs, tmp_path, capsys):
     before = [sorted((p.name, p.stat().st_mtime_ns) for p in run.iterdir()) for run in runs]
     out = tmp_path / "fig5.png"
     words = [*map(str, runs), "--out", str(out), "--number", "1", "--score-thresh", "0.0"]
-    assert plot_detections.main(words) == 0, capsys.readouterr().err
+    assert osal("run", "detections", *words) == 0, capsys.readouterr().err
     with Image.open(out) as image:
         assert image.width == 2100
     assert before == [sorted((p.name, p.stat().st_mtime_ns) for p in run.iterdir()) for run in runs]
@@ -174,10 +172,10 @@ def test_tiles_with_unknown_nuclei_come_first(runs):
     ],
 )
 def test_errors_are_one_line(runs, capsys, words, message):
-    assert plot_detections.main([*map(str, runs), *words]) == 1
+    assert osal("run", "detections", *runs, *words) == 1
     assert message in capsys.readouterr().err
 
 
 def test_a_folder_without_a_finished_run_is_named(tmp_path, capsys):
-    assert plot_detections.main([str(tmp_path), "--out", "x.png"]) == 1
+    assert osal("run", "detections", tmp_path, "--out", "x.png") == 1
     assert f"{tmp_path / 'config.yaml'}: no such file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""tools/benchmark.py on cells of the miniature, with real processes of tools/train_al.py."""
+"""`osal benchmark` on cells of the miniature, with real processes of `osal train`."""
 
 import contextlib
 import csv
@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import benchmark
 import programs
 import pytest
+from programs import osal
 
-from osal_detectron2.core.errors import ConfigError, LedgerError
+from osal_detectron2.commands.benchmark import OUT_OF_TIME
+from osal_detectron2.core.errors import LedgerError
 from osal_detectron2.core.lock import RunLock
 
 # A real process, for signals; its cells are of the preloaded Python.
@@ -22,7 +23,7 @@ import runpy, sys
 sys.executable, sys.argv = sys.argv[1], sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-PYTHON = sys.executable
+PYTHON, TOOL = sys.executable, Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
 ONE = ["--settings", "3_4", "--seeds", "0"]
 
 
@@ -42,7 +43,7 @@ def finished(grid_file, tmp_path_factory):
         "--commit",
         "c0",
     ]
-    assert benchmark.run(words) == 0
+    assert osal("benchmark", *words) == 0
     return output
 
 
@@ -111,7 +112,7 @@ def test_full_annotation_is_one_training_on_everything(finished):
 
 def test_complete_cells_are_skipped_and_need_no_run_folder(grid_file, finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
-    assert benchmark.run([str(grid_file), "--output", str(finished), "--only", "random,full", *ONE]) == 0
+    assert osal("benchmark", grid_file, "--output", finished, "--only", "random,full", *ONE) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "2 cells, 2 complete" in capsys.readouterr().out
 
@@ -122,18 +123,17 @@ def test_weights_that_nobody_needs_are_gone(finished):
     assert (run / "last_checkpoint").read_text() == "model_final.pth"
 
 
-def test_a_result_of_another_config_stops_the_grid(grid_file, finished):
+def test_a_result_of_another_config_stops_the_grid(grid_file, finished, capsys):
     words = [str(grid_file), "--output", str(finished), "--only", "random", *ONE]
-    with pytest.raises(
-        LedgerError, match=r"3_4-all-random-0\.json: made with another config.*delete this file"
-    ):
-        benchmark.run([*words, "SOLVER.BASE_LR", "0.02"])
-    assert benchmark.run([*words, "OSAL.SCORING.BATCH_SIZE", "2"]) == 0  # has no influence on results
+    assert osal("benchmark", *words, "SOLVER.BASE_LR", "0.02") == 1
+    error = capsys.readouterr().err
+    assert "3_4-all-random-0.json: made with another config" in error and "delete this file" in error
+    assert osal("benchmark", *words, "OSAL.SCORING.BATCH_SIZE", "2") == 0  # has no influence on results
 
 
 def test_at_the_time_limit_running_cells_are_stopped(grid_file, tmp_path, capsys):
     words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
-    assert benchmark.run([*words, "--max-minutes", "0.01"]) == benchmark.OUT_OF_TIME
+    assert osal("benchmark", *words, "--max-minutes", "0.01") == OUT_OF_TIME
     assert "start again to go on" in capsys.readouterr().out and not (tmp_path / "results").exists()
     with left(tmp_path / "cells/3_4/all/random/0"):
         pass  # nobody works there any more
@@ -146,7 +146,7 @@ def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_pat
     """Also by a closed terminal, and by a kill that leaves no time to stop the cell."""
     words = [str(grid_file), "--output", str(tmp_path), "--only", "random", *ONE]
     run = tmp_path / "cells/3_4/all/random/0"
-    tool = [PYTHON, "-c", GRID, programs.python(), benchmark.__file__, *words]
+    tool = [PYTHON, "-c", GRID, programs.python(), TOOL, *words]
     # Tests may run under nohup, whose children ignore SIGHUP.
     process = subprocess.Popen(tool, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     while not (run / "rounds/init/commit.json").exists():
@@ -156,7 +156,7 @@ def test_stopped_then_resumed_gives_the_same_result(grid_file, finished, tmp_pat
     assert process.wait(30) == code and not (tmp_path / "results").exists()
     with left(run):
         assert not (run / "rounds/001/commit.json").exists()  # the cell did not go on by itself
-    assert benchmark.run(words) == 0
+    assert osal("benchmark", *words) == 0
     mine, expected = result(tmp_path, "random"), result(finished, "random")
     volatile = ("seconds", "commit", "hardware")
     for content in (mine, expected):
@@ -183,7 +183,7 @@ def test_each_job_sees_one_of_the_gpus(grid_file, tmp_path):
         "--gpus",
         "3,5",
     ]
-    process = subprocess.Popen([PYTHON, "-c", GRID, programs.python(), benchmark.__file__, *words])
+    process = subprocess.Popen([PYTHON, "-c", GRID, programs.python(), TOOL, *words])
     seen, deadline = {}, time.monotonic() + 60
     while len(seen) < 2 and time.monotonic() < deadline:
         for folder in Path("/proc").glob("[0-9]*"):
@@ -211,7 +211,7 @@ def test_a_cell_that_does_not_fit_is_not_started(grid_file, finished, tmp_path, 
         "--max-minutes",
         "5",
     ]
-    assert benchmark.run(words) == benchmark.OUT_OF_TIME
+    assert osal("benchmark", *words) == OUT_OF_TIME
     assert "no cell fits" in capsys.readouterr().out and not (tmp_path / "cells").exists()
 
 
@@ -220,20 +220,21 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(grid_file, tmp_path, cap
     stranger = tmp_path / "cells/3_4/all/random/0"
     stranger.mkdir(parents=True)
     (stranger / "run.json").write_text("{}")
-    assert benchmark.run(words) == 1
+    assert osal("benchmark", *words) == 1
     assert "failed: 3_4/all/random/0: exit code 1: error: " in capsys.readouterr().err
     assert result(tmp_path, "full")["strategy"] == "random"
 
 
-def test_a_strategy_that_does_not_exist_fails_at_list(grid_file, tmp_path):
+def test_a_strategy_that_does_not_exist_fails_at_list(grid_file, tmp_path, capsys):
     grid = grid_file.with_name("wrong.yaml")
     grid.write_text(grid_file.read_text().replace("STRATEGY: count_all", "STRATEGY: telepathy"))
-    with pytest.raises(ConfigError, match=r"3_4/all/count_all/0 \(and 3 more cells\).*telepathy"):
-        benchmark.run([str(grid), "--output", str(tmp_path), "--list"])
+    assert osal("benchmark", grid, "--output", tmp_path, "--list") == 1
+    error = capsys.readouterr().err
+    assert "3_4/all/count_all/0 (and 3 more cells)" in error and "telepathy" in error
 
 
 def test_the_list_names_cells_in_order_with_their_state(grid_file, finished, capsys):
-    assert benchmark.run([str(grid_file), "--output", str(finished), "--list"]) == 0
+    assert osal("benchmark", grid_file, "--output", finished, "--list") == 0
     lines = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
     assert lines[:4] == [
         ["done", "3_4/all/random/0"], ["to do", "3_4/all/count_all/0"], ["done", "3_4/all/full/0"],
@@ -248,7 +249,7 @@ def test_round_0_is_trained_once_where_the_recipe_is_the_same(grid_file, tmp_pat
     grid.write_text(grid_file.read_text().replace("STRATEGY: count_all", "STRATEGY: utss"))
     for methods in starts:
         words = [str(grid), "--output", str(tmp_path), "--jobs", "2", "--only", methods, *ONE]
-        assert benchmark.run(words) == 0
+        assert osal("benchmark", *words) == 0
     first, second = (result(tmp_path, method)["rounds"][0] for method in ("random", "count_all"))
     for key in ("mAP50", "AP", "aose", "labelled_tiles", "per_class"):
         assert first[key] == second[key]

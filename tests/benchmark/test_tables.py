@@ -2,11 +2,10 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from cell_files import make_cell
+from programs import osal
 from scipy import stats
 
 from osal_detectron2.benchmark.results import read_cells
@@ -17,9 +16,6 @@ from osal_detectron2.benchmark.table import (
     fraction_reaching,
     write_tables,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import plot  # noqa: E402
 
 
 def rows_of(folder, **options):
@@ -161,16 +157,16 @@ def test_the_tool_writes_figures_and_tables_or_one_line(tmp_path, capsys):
     results.mkdir()
     path = make_cell(results)
     make_cell(results, "random")
-    assert plot.main([str(results), "--out", str(out), "--format", "png,svg"]) == 0
+    assert osal("plot", results, "--out", out, "--format", "png,svg") == 0
     assert "| OSAL-ND | 1 of 1 | **30.00** | **30.00** |" in capsys.readouterr().out
     assert {"fig2_map.png", "fig2_map.svg", "purity.png", "table.md", "table.csv", "results.json"} <= {
         p.name for p in out.iterdir()
     }
     assert not (out / "fig4_ablations.png").exists()  # no ablation was run
     path.write_text("{")
-    assert plot.main([str(results), "--out", str(out)]) == 1
+    assert osal("plot", results, "--out", out) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {path}") and error.count("\n") == 1
     make_cell(results)
-    assert plot.main([str(results), "--out", str(out), "--format", "gif"]) == 1
+    assert osal("plot", results, "--out", out, "--format", "gif") == 1
     assert "--format gif" in capsys.readouterr().err

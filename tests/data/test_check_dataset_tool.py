@@ -1,22 +1,22 @@
-"""tools/check_dataset.py: what it prints, how it exits, and that it needs no torch."""
+"""`osal data check`: what it prints, how it exits, and that it needs no torch."""
 
 import json
 import subprocess
 import sys
 
 from miniature_set import ROOT
-from tool_mains import main_of
+from programs import osal
 
 from osal_detectron2.data.coco_file import ERROR
 
 
 def test_tool_prints_errors_first_and_exits_1(mini, capsys):
     mini.train["annotations"][1]["bbox"] = [55, 5, 10, 10]
-    assert main_of("check_dataset")(mini.arguments()) == 0
+    assert osal("data", "check", *mini.arguments()) == 0
     assert "WARNING box-past-border" in capsys.readouterr().out
     mini.train["annotations"][0]["bbox"] = [60, 5, 4, 4]
     report = mini.folder / "report.json"
-    assert main_of("check_dataset")([*mini.arguments(), "--json-report", str(report)]) == 1
+    assert osal("data", "check", *mini.arguments(), "--json-report", str(report)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ERROR   box-outside") and lines[1].startswith("WARNING box-past-border")
     assert lines[-1] == "1 errors, 1 warnings"
@@ -28,12 +28,12 @@ def test_tool_shortens_long_lists_and_reports_a_missing_file(mini, capsys):
     mini.train["annotations"] = [
         {**mini.train["annotations"][0], "id": n, "bbox": [0, 0, 0, 0]} for n in range(12)
     ]
-    assert main_of("check_dataset")([*mini.arguments(), "--max-lines", "2"]) == 1
+    assert osal("data", "check", *mini.arguments(), "--max-lines", "2") == 1
     out = capsys.readouterr().out
     assert out.count("box-zero") == 3 and "and 10 more" in out and "12 errors" in out
     arguments = mini.arguments()
     arguments[1] = str(mini.folder / "absent.json")
-    assert main_of("check_dataset")(arguments) == 1
+    assert osal("data", "check", *arguments) == 1
     assert capsys.readouterr().err.startswith("error: ")
 
 

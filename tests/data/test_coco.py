@@ -177,7 +177,7 @@ def test_files_that_are_no_coco_json(tmp_path):
 
 
 def test_a_folder_is_told_apart_and_the_tool_for_it_named(tmp_path):
-    with pytest.raises(DataError, match="is a folder, not a COCO JSON; python tools/make_config.py --images"):
+    with pytest.raises(DataError, match="is a folder, not a COCO JSON; osal data config --images"):
         load_open_set_coco(str(tmp_path), str(tmp_path), KNOWN)
 
 

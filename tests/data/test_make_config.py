@@ -1,4 +1,4 @@
-"""tools/make_config.py: what it proposes for which data, and that every value is explained."""
+"""`osal data config`: what it proposes for which data, and that every value is explained."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 import torchvision
 from detectron2.config import get_cfg
 from miniature_set import KNOWN
-from tool_mains import main_of
+from programs import osal
 
 from osal_detectron2 import add_osal_config
 from osal_detectron2.data.detector_fit import best_anchor_iou
@@ -18,7 +18,7 @@ from osal_detectron2.data.proposed_config import identify
 
 
 def make(*arguments) -> int:
-    return main_of("make_config")([str(argument) for argument in (*arguments, "--device", "cpu")])
+    return osal("data", "config", *arguments, "--device", "cpu")
 
 
 def load(path):
@@ -39,7 +39,7 @@ def given(mini):
 def test_the_config_names_data_and_machine_and_gives_a_reason_for_every_value(given, mini, capsys):
     arguments, out = given
     assert make(*arguments, "--test-json", mini.folder / "test.json") == 0
-    assert f"next: python tools/train_al.py --config-file {out}" in capsys.readouterr().out
+    assert f"next: osal train --config-file {out}" in capsys.readouterr().out
     cfg = load(out)
     data = cfg.OSAL.DATA
     assert (cfg.MODEL.DEVICE, cfg.OSAL.ORACLE.NAME, list(data.KNOWN_CLASSES)) == ("cpu", "simulated", KNOWN)
@@ -93,14 +93,13 @@ def test_tiles_with_labels_are_where_people_start(given, mini):
         (["--known"], None),
         (["--images", "x"], "give --json, or --images"),
         (["--weights", "absent.pth"], "no such file"),
-        (["--json", "."], "is a folder, not a COCO JSON; python tools/make_config.py --images"),
+        (["--json", "."], "is a folder, not a COCO JSON; osal data config --images"),
     ],
 )
 def test_what_cannot_be_is_one_line(given, change, words, capsys):
     arguments, out = given
     if words is None:
-        with pytest.raises(SystemExit):
-            make(*arguments, *change)
+        assert make(*arguments, *change) == 2
         return
     assert make(*arguments, *change) == 1
     error = capsys.readouterr().err

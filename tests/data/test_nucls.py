@@ -1,17 +1,14 @@
 """The reader and the preparation, on miniature releases written by hand."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from programs import osal
 
 from osal_detectron2.core.errors import DataError
 from osal_detectron2.data.nucls import CLASSES, MAIN_CLASSES, RAW_CLASSES, parse_stem, read_release
 from osal_detectron2.data.nucls_prepare import prepare
-
-main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "prepare_nucls.py"))["main"]
 
 HEADER = (
     ",raw_classification,main_classification,super_classification,type,xmin,ymin,xmax,ymax,coords_x,coords_y"
@@ -143,7 +140,7 @@ def test_unpaired_files_are_listed_and_empty_tiles_kept(tmp_path):
 def test_bad_row_names_file_and_line_and_writes_nothing(tmp_path, capsys, bad, says):
     add_tile(tmp_path, 1)
     stem = add_tile(tmp_path, 2, rows=[row(), bad, row()])
-    assert main(["--release", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert osal("data", "nucls", "--release", str(tmp_path), "--out", str(tmp_path / "out")) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
     assert f"{stem}.csv, line 3: " in message and says in message
@@ -170,7 +167,7 @@ def test_prepare_writes_consistent_coco_beside_the_images(tmp_path, capsys):
         add_tile(
             tmp_path, n, hospital="ABCDE"[n % 5] + "X", rows=[row(), row(main="lymphocyte", raw="lymphocyte")]
         )
-    assert main(["--release", str(tmp_path)]) == 0
+    assert osal("data", "nucls", "--release", str(tmp_path)) == 0
     assert "10 tiles" in capsys.readouterr().out
     folder = tmp_path / "annotations"
     everything = json.loads((folder / "all.json").read_text())
@@ -201,7 +198,7 @@ def test_prepare_elsewhere_records_where_the_images_are(tmp_path):
 def test_output_that_cannot_be_written_is_one_error_line(tmp_path, capsys):
     add_tile(tmp_path)
     (tmp_path / "annotations").write_text("a file where the folder should be")
-    assert main(["--release", str(tmp_path)]) == 1
+    assert osal("data", "nucls", "--release", str(tmp_path)) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "annotations: cannot write" in message
     assert (tmp_path / "annotations").read_text() == "a file where the folder should be"

@@ -72,7 +72,7 @@ def test_registering_again_with_another_root_replaces(datasets, tmp_path):
 
 def test_missing_files_say_what_to_run(tmp_path):
     register_all_nucls(tmp_path)  # registering reads nothing
-    with pytest.raises(DataError, match="tools/prepare_nucls.py"):
+    with pytest.raises(DataError, match="osal data nucls"):
         DatasetCatalog.get("nucls_5_2_random_fold1_train")
 
 

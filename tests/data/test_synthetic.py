@@ -2,12 +2,11 @@
 
 import csv
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import osal
 
 from osal_detectron2.core.errors import ConfigError, DataError
 from osal_detectron2.data.nucls import CLASSES, parse_stem, read_release
@@ -17,7 +16,6 @@ from osal_detectron2.data.synthetic.classes import KINDS, PAPER_COUNTS
 from osal_detectron2.data.synthetic.composition import fit_margins
 from osal_detectron2.data.synthetic.release import plan_tiles
 
-main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "make_synthetic.py"))["main"]
 TILES = 24
 
 
@@ -120,16 +118,16 @@ def test_margins_are_met():
 def test_tool_makes_prepares_and_then_leaves_alone(tmp_path, capsys):
     out = tmp_path / "set"
     command = ["--out", str(out), "--tiles", "10", "--size", "96", "--workers", "1"]
-    assert main(command) == 0
+    assert osal("data", "synthetic", *command) == 0
     assert json.loads((out / "annotations" / "random_fold1_test.json").read_text())["images"]
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     capsys.readouterr()
-    assert main(command) == 0
+    assert osal("data", "synthetic", *command) == 0
     assert "nothing rendered" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == stamps
     next((out / "rgb").iterdir()).unlink()  # incomplete: rendered again
-    assert main(command) == 0 and len(list((out / "rgb").iterdir())) == 10
-    assert main([*command, "--seed", "1"]) == 0
+    assert osal("data", "synthetic", *command) == 0 and len(list((out / "rgb").iterdir())) == 10
+    assert osal("data", "synthetic", *command, "--seed", "1") == 0
     assert len(list((out / "rgb").iterdir())) == len(list((out / "csv").iterdir())) == 10
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tool_mains import main_of
+from programs import osal
 
 from osal_detectron2.core.errors import DataError, OutputError
 from osal_detectron2.data.coco_file import coco_findings
@@ -261,7 +261,7 @@ def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys)
         f"{folder}/out",
     ]
     arguments += ["--tile", "40", "--edge", "pad"]
-    assert main_of("tile_coco")(arguments) == 0
+    assert osal("data", "tile", *arguments) == 0
     assert "1 images -> 6 tiles (5 without boxes); 1 boxes -> 1: 0 cut" in capsys.readouterr().out
     data = json.loads((folder / "out" / "train.json").read_text())
     for image in data["images"]:
@@ -272,10 +272,10 @@ def test_tool_writes_the_pixels_of_each_window_and_can_run_again(source, capsys)
         part = pixels[origin["y"] : origin["y"] + h, origin["x"] : origin["x"] + w]
         assert (tile[:h, :w] == part).all() and (tile[h:] == 255).all() and (tile[:, w:] == 255).all()
     (folder / "out" / "images" / data["images"][0]["file_name"]).write_bytes(b"half")
-    assert main_of("tile_coco")(arguments) == 0
+    assert osal("data", "tile", *arguments) == 0
     assert "; 1 files written" in capsys.readouterr().out  # only the damaged one
     before = (folder / "out" / "train.json").read_bytes()
-    assert main_of("tile_coco")([*arguments, "--cut-boxes", "whole"]) == 1
+    assert osal("data", "tile", *arguments, "--cut-boxes", "whole") == 1
     assert "made from other input or options" in capsys.readouterr().err
     assert (folder / "out" / "train.json").read_bytes() == before
 
@@ -296,10 +296,10 @@ def test_several_files_go_into_one_folder_and_never_over_each_other(source, caps
         (folder / "in" / f"{name}.json").write_text(json.dumps(parents([], name=place)))
     files = [str(folder / "in" / f"{name}.json") for name in ("train", "test", "third")]
     options = ["--image-root", f"{folder}/in", "--out", f"{folder}/out", "--tile", "50"]
-    assert main_of("tile_coco")(["--json", *files[:2], *options]) == 0
+    assert osal("data", "tile", "--json", *files[:2], *options) == 0
     before = {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()}
     assert len(before) == 4 and "1 images of 100x60 px: 2 tiles of 50 px across" in capsys.readouterr().out
-    assert main_of("tile_coco")(["--json", files[2], *options]) == 1
+    assert osal("data", "tile", "--json", files[2], *options) == 1
     assert "is a tile of" in capsys.readouterr().err and not (folder / "out" / "third.json").exists()
     assert {p.name: p.read_bytes() for p in (folder / "out" / "images").iterdir()} == before
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "engine"), str(ROOT / "tools")]
+sys.path.insert(0, str(ROOT / "tests" / "engine"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

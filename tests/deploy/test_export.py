@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 
-import export_model
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs import osal
 
 from osal_detectron2.deploy.detect import detect
 from osal_detectron2.deploy.export import export_detector
@@ -184,7 +184,7 @@ def test_a_traced_detector_may_find_nothing(stock_cfg, fpn, make_run, tmp_path):
 
 
 def test_a_backbone_of_ours_is_said_to_be_needed(real_run, nuclei, tmp_path, capsys):
-    assert export_model.main([str(real_run), "--out", str(tmp_path / "out"), "--torchscript"]) == 0
+    assert osal("export", real_run, "--out", tmp_path / "out", "--torchscript") == 0
     out = capsys.readouterr().out
     assert "notice: the backbone build_torchvision_fpn_backbone is not Detectron2's own" in out
     metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
@@ -206,9 +206,9 @@ def test_an_evidential_classifier_goes_out_as_torchscript_only(stock_cfg, fpn, m
     cfg = fpn(stock_cfg())
     cfg.OSAL.EVIDENCE.MODE = "edl"
     run, out = make_run(cfg), tmp_path / "out"
-    assert export_model.main([str(run), "--out", str(out)]) == 1
+    assert osal("export", run, "--out", out) == 1
     assert "OSAL.EVIDENCE.MODE edl" in capsys.readouterr().err and not out.exists()
-    assert export_model.main([str(run), "--out", str(out), "--torchscript"]) == 0
+    assert osal("export", run, "--out", out, "--torchscript") == 0
     assert sorted(p.name for p in out.iterdir()) == ["metadata.json", "model.ts"]
     picture = np.random.default_rng(1).integers(0, 256, size=(64, 96, 3), dtype=np.uint8)
     found = torch.jit.load(out / "model.ts")(torch.as_tensor(picture).permute(2, 0, 1).float())
@@ -218,9 +218,9 @@ def test_an_evidential_classifier_goes_out_as_torchscript_only(stock_cfg, fpn, m
 def test_the_run_is_left_alone(stock_runs, tmp_path, capsys):
     run = stock_runs["osal_fpn"]
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
-    assert export_model.main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert osal("export", run, "--out", tmp_path / "out") == 0
     assert "stock Detectron2 loads it" in capsys.readouterr().out
-    assert export_model.main([str(run), "--out", str(run / "exported")]) == 1
+    assert osal("export", run, "--out", run / "exported") == 1
     assert "is only read" in capsys.readouterr().err
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
 
@@ -247,9 +247,9 @@ def test_a_run_from_a_lazy_config_predicts_and_goes_out_as_torchscript(nuclei, t
     with torch.no_grad():
         (expected,) = model.target([{"image": image}])
     assert ours(detector, picture)["boxes"] == pytest.approx(expected["instances"].pred_boxes.tensor.numpy())
-    assert export_model.main([str(run), "--out", str(out)]) == 1
+    assert osal("export", run, "--out", out) == 1
     assert "comes from a LazyConfig" in capsys.readouterr().err
-    assert export_model.main([str(run), "--out", str(out), "--torchscript"]) == 0
+    assert osal("export", run, "--out", out, "--torchscript") == 0
     found = torch.jit.load(out / "model.ts")(image)
     assert found["scores"].numpy() == pytest.approx(ours(detector, picture)["scores"], abs=1e-5)
     # Strategies without use for the auxiliary train the target alone.

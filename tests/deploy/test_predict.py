@@ -1,15 +1,15 @@
-"""tools/predict.py on a real run: what it writes agrees with the detector, and bad input is one clear line."""
+"""`osal predict` on a real run: what it writes agrees with the detector, and bad input is one clear line."""
 
 import json
 import re
 import shutil
 
 import numpy as np
-import predict as predict_tool
 import pytest
 import torch
 import yaml
 from PIL import Image
+from programs import osal
 
 from osal_detectron2.core.errors import DataError
 from osal_detectron2.deploy.detect import detect, looks_unknown, unknown_rule
@@ -24,7 +24,7 @@ def files(folder):
 
 
 def run_tool(*words):
-    return predict_tool.main([str(word) for word in words])
+    return osal("predict", *words)
 
 
 @pytest.fixture(scope="module")

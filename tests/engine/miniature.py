@@ -33,15 +33,8 @@ OSAL:
 
 
 def train(config, *options, flags=()):
-    """tools/train_al.py in this process; returns its exit code."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    import train_al
-
-    try:
-        train_al.run([*(["--config-file", str(config)] if config else []), *flags, *map(str, options)])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
+    """`osal train` in this process; returns its exit code."""
+    return programs.osal("train", *(["--config-file", config] if config else []), *flags, *options)
 
 
 def train_quietly(config, options, flags=()):
@@ -57,7 +50,7 @@ def train_quietly(config, options, flags=()):
 
 def command(config, *options, flags=(), **kwargs):
     """The tool as a user calls it."""
-    words = [ROOT / "tools/train_al.py", "--config-file", config, *flags, *options]
+    words = ["-m", "osal_detectron2", "train", "--config-file", config, *flags, *options]
     return programs.run(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **kwargs)
 
 

@@ -15,7 +15,7 @@ from osal_detectron2.evaluation.learning_curve import read_curve
 
 
 def words(*options):
-    """tools/train_al.py with these words alone; returns its exit code."""
+    """`osal train` with these words alone; returns its exit code."""
     return train("", *options)
 
 

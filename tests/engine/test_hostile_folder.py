@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from miniature import ROOT, train
+from miniature import train
+from programs import osal
 
 from osal_detectron2.core.errors import OSALError
 from osal_detectron2.core.trust import TRUST
@@ -34,7 +35,7 @@ PAYLOADS = {
 
 
 def lazy_run(folder, payload, *, header):
-    """A folder as tools/lazy_train_al.py leaves it, with a payload in its config."""
+    """A folder as `osal lazy` leaves it, with a payload in its config."""
     folder.mkdir()
     (folder / "model_final.pth").write_bytes(b"")
     name = "run.yaml" if header else "config.yaml"
@@ -65,16 +66,12 @@ def test_no_reader_runs_what_a_lazy_config_names(tmp_path, payload, capsys):
     assert not list(tmp_path.rglob("executed"))
 
 
-def test_the_tools_say_so_in_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import export_model
-    import predict
-
+def test_the_commands_say_so_in_one_line(tmp_path, capsys):
     run = lazy_run(tmp_path / "run", PAYLOADS["apply"], header=True)
     (tmp_path / "images").mkdir()
     out = ["--out", str(tmp_path / "out")]
-    assert predict.main([str(run), "--images", str(tmp_path / "images"), *out]) == 1
-    assert export_model.main([str(run), *out]) == 1
+    assert osal("predict", run, "--images", tmp_path / "images", *out) == 1
+    assert osal("export", run, *out) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 2 and all("nothing was run" in line for line in errors)
     assert not (run / "executed").exists()
@@ -117,12 +114,8 @@ def test_a_config_in_a_folder_reads_no_file_elsewhere(reference, tmp_path):
         load_detector(folder)
 
 
-def test_the_record_of_a_run_runs_nothing_either(reference, tmp_path, capsys, monkeypatch):
+def test_the_record_of_a_run_runs_nothing_either(reference, tmp_path, capsys):
     """status, verify, why and report, of a folder in which every file that they read has something in store."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import al
-    import report
-
     folder, mark = tmp_path / "run", tmp_path / "executed"
     shutil.copytree(reference, folder)
     for name in ("run.yaml", "config.yaml"):
@@ -132,12 +125,8 @@ def test_the_record_of_a_run_runs_nothing_either(reference, tmp_path, capsys, mo
     (folder / "last_checkpoint").write_text("../../elsewhere.pth")
     tile = json.loads((folder / "run.json").read_text())["pool"][0]
     before = {path for path in tmp_path.rglob("*") if folder not in path.parents}
-    codes = [
-        al.main(["status", str(folder)]),
-        al.main(["verify", str(folder)]),
-        al.main(["why", str(folder), tile]),
-    ]
-    codes.append(report.main([str(folder)]))
+    codes = [osal("run", *words) for words in
+             (("status", folder), ("verify", folder), ("why", folder, tile), ("report", folder))]  # fmt: skip
     said = capsys.readouterr()
     assert codes[1:3] == [1, 1] and "scores.npz" in said.out and "is not a score file" in said.err, said
     assert "Traceback" not in said.out + said.err

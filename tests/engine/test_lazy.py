@@ -3,9 +3,9 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -109,16 +109,8 @@ def lazy_config(tiny):
 
 
 def train(config, *overrides, flags=()):
-    """tools/lazy_train_al.py in this process; returns its exit code."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    import lazy_train_al
-
-    try:
-        given = ["--config-file", str(config)] if config else []
-        lazy_train_al.run([*given, *flags, *map(str, overrides)])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
+    """`osal lazy` in this process; returns its exit code."""
+    return programs.osal("lazy", *(["--config-file", config] if config else []), *flags, *overrides)
 
 
 def choices(folder: Path) -> dict[str, bytes]:
@@ -178,9 +170,9 @@ def test_the_config_that_a_run_saves_is_that_of_the_run(lazy_run, tiny_config, c
         assert record(lazy_run) == before
         assert "mAP50" in capsys.readouterr().out
     assert train_yaml(tiny_config, "OUTPUT_DIR", lazy_run, flags=("--resume",)) == 1
-    assert f"lazy_train_al.py --resume train.output_dir={lazy_run}" in capsys.readouterr().err
+    assert f"osal lazy --resume train.output_dir={lazy_run}" in capsys.readouterr().err
     assert train_yaml("", "OUTPUT_DIR", lazy_run, "SOLVER.BASE_LR", "1", flags=("--resume",)) == 1
-    assert "SOLVER.BASE_LR" in (error := capsys.readouterr().err) and "lazy_train_al.py" in error
+    assert "SOLVER.BASE_LR" in (error := capsys.readouterr().err) and "use osal lazy" in error
 
 
 def test_a_lazy_run_starts_from_a_round_0_of_its_recipe(lazy_run, lazy_config, reference, tmp_path, capsys):
@@ -202,7 +194,7 @@ def test_people_label_for_a_lazy_run_and_are_told_how_to_go_on(lazy_config, tmp_
     assert train(lazy_config, *resumed, flags=("--resume",)) == 0, "the run knows who labels"
     assert "awaiting labels for 4 tiles of round init" in capsys.readouterr().out
     shutil.rmtree(folder / "rounds/init/query")  # as before the batch was asked for
-    command = f"tools/lazy_train_al.py --resume train.output_dir={folder}"
+    command = f"osal lazy --resume train.output_dir={folder}"
     assert command in run_status(folder)
 
 

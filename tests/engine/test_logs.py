@@ -45,7 +45,11 @@ def check_interrupted(code, errors, folder):
     assert code == 130, errors
     (line,) = errors
     command = shlex.split(line.partition(": ")[2])
-    assert command[:1] == ["python"] and "--resume" in command and str(folder) in command
+    assert (
+        command[:2] == ["python", f"{ROOT}/tools/train_al.py"]
+        and "--resume" in command
+        and str(folder) in command
+    )
 
 
 def test_the_screen_is_short_the_log_is_full_and_ctrl_c_takes_one_line(tiny_config, tmp_path):

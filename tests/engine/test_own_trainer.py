@@ -189,8 +189,8 @@ def test_a_stop_for_people_says_how_to_go_on_once(page, small, front, capsys, tm
     assert said.count("awaiting labels for 4 tiles of round init") == 1 and str(stop.value) in said
     if "front" in json.loads((tmp_path / "run/run.json").read_text()):
         assert "start your own script again, with resume=True" in said
-    assert "train_al" not in said
-    assert f"al.py import {tmp_path / 'run'} FILE" in said
+    assert "osal train" not in said
+    assert f"osal run import {tmp_path / 'run'} FILE" in said
 
 
 def train_in_two(rank, port, config, options, out):

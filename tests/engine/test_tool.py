@@ -1,5 +1,6 @@
-"""tools/train_al.py as a user meets it: what it prints, refuses and leaves behind."""
+"""`osal train` as a user meets it: what it prints, refuses and leaves behind."""
 
+import argparse
 import json
 import shlex
 import shutil
@@ -9,8 +10,11 @@ import sys
 import pytest
 from miniature import ROOT, command, record, train
 from PIL import Image
+from programs import osal
 
+from osal_detectron2.commands import train as options
 from osal_detectron2.core.verify import verify
+from osal_detectron2.engine.fronts import read_config
 from osal_detectron2.evaluation.report import describe_run
 
 
@@ -204,25 +208,28 @@ def test_a_plan_that_the_pool_cuts_short_is_said(tiny_config, tmp_path, caplog):
     )
 
 
-def test_words_of_a_command_line_and_a_file_say_what_they_mean(tiny_config, tmp_path):
-    sys.path.insert(0, str(ROOT / "tools"))
-    import train_al
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    options.train(parser)
+    return parser.parse_intermixed_args(words)
 
+
+def test_words_of_a_command_line_and_a_file_say_what_they_mean(tiny_config, tmp_path):
     (tmp_path / "whole.yaml").write_text(
         f"_BASE_: {tiny_config}\n"
         "OSAL: {SCHEDULE: {EPOCHS: 2}, DATA: {KNOWN_CLASSES: [tumor, non-tumor stroma]}}\n"
     )
     behind = ["OUTPUT_DIR", "2024", "--resume", "--config-file", str(tmp_path / "whole.yaml")]
-    args = train_al.parse_arguments(["OSAL.PROTOTYPE.MARGIN", "8", *behind])
-    cfg = train_al.build_config(args)
+    args = parsed("OSAL.PROTOTYPE.MARGIN", "8", *behind)
+    cfg = read_config(args.config_file, args.opts)
     assert args.resume and cfg.OUTPUT_DIR == "2024"
     assert cfg.OSAL.SCHEDULE.EPOCHS == 2.0 and cfg.OSAL.PROTOTYPE.MARGIN == 8.0
     assert cfg.OSAL.DATA.KNOWN_CLASSES == ["tumor", "non-tumor stroma"]
     for text in ("[tumor, non-tumor stroma]", "['tumor','non-tumor stroma']", "tumor,non-tumor stroma", "(tumor, "
                  '"non-tumor stroma")'):  # fmt: skip
         for words in ([text], text.split(" ")) if text[0] in "[(" else ([text],):
-            args = train_al.parse_arguments(["OSAL.DATA.KNOWN_CLASSES", *words, "OSAL.SEED", "3"])
-            cfg = train_al.build_config(args)
+            args = parsed("OSAL.DATA.KNOWN_CLASSES", *words, "OSAL.SEED", "3")
+            cfg = read_config(args.config_file, args.opts)
             assert cfg.OSAL.DATA.KNOWN_CLASSES == ["tumor", "non-tumor stroma"] and cfg.OSAL.SEED == 3
 
 
@@ -246,12 +253,13 @@ def test_a_damaged_tile_is_named(tiles, tiny_config, tmp_path, capsys, damage):
 def test_the_end_of_a_run_says_what_to_do_next(reference):
     lines = [line.split(None, 1) for line in describe_run(reference).splitlines()]
     commands = [
-        words[1][words[1].index("python ") :] for words in lines if len(words) > 1 and "python " in words[1]
+        words[1][words[1].index("osal ") :] for words in lines if len(words) > 1 and "osal " in words[1]
     ]
-    (why,) = (command for command in commands if "al.py" in command)
-    done = subprocess.run([sys.executable, *shlex.split(why)[1:]], cwd=ROOT, capture_output=True, text=True)
+    (why,) = (command for command in commands if "run why" in command)
+    words = [sys.executable, "-m", "osal_detectron2", *shlex.split(why)[1:]]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "round 0" in done.stdout, done.stderr
-    assert f"python tools/predict.py {reference} --images FOLDER --out predictions" in commands
+    assert f"osal predict {reference} --images FOLDER --out predictions" in commands
 
 
 def test_a_run_without_a_test_set_goes_to_its_end_and_says_what_it_cannot_say(tiny_config, tmp_path, capsys):
@@ -269,10 +277,7 @@ def test_a_run_without_a_test_set_goes_to_its_end_and_says_what_it_cannot_say(ti
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["final_mAP50"] is None and summary["known_queried"] > 0
     assert (folder / "curves.png").is_file() and verify(folder) == []
-    sys.path.insert(0, str(ROOT / "tools"))
-    import plot_detections
-
-    assert plot_detections.main([str(folder), "--out", str(tmp_path / "picture.png")]) == 1
+    assert osal("run", "detections", folder, "--out", tmp_path / "picture.png") == 1
     assert "has no test set" in capsys.readouterr().err
 
 
@@ -290,14 +295,11 @@ def test_tiles_without_any_label_start_a_run_with_people_and_no_other(tiny_confi
 
 
 def test_a_config_made_from_the_data_trains(tiles, tmp_path, capsys):
-    sys.path.insert(0, str(ROOT / "tools"))
-    import make_config
-
     data = tiles / "annotations/random_fold1_train.json"
     words = ["--json", str(data), "--image-root", str(tiles / "rgb"), "--device", "cpu"]
     words += ["--known", "tumor", "lymphocyte", "--out", str(tmp_path / "my.yaml")]
     words += ["--output-dir", str(tmp_path / "run")]
-    assert make_config.main(words) == 0
+    assert osal("data", "config", *words) == 0
     quick = ["OSAL.SCHEDULE.MIN_ITERS", 1, "OSAL.SCHEDULE.EPOCHS", 0.1, "OSAL.BUDGET.NUM_QUERIES", 1]
     assert train(tmp_path / "my.yaml", *quick, "SOLVER.IMS_PER_BATCH", 1) == 0
     assert json.loads((tmp_path / "run/summary.json").read_text())["strategy"] == "osal_nd_plus"

@@ -47,7 +47,7 @@ def test_the_folder_has_all_that_the_tool_needs(run, format):
     for key in KEYS:
         assert (folder / "images" / key).read_bytes() == key.encode()
     readme = (folder / "README.txt").read_text()
-    assert "tumor, lymphocyte, debris, unknown" in readme and f"al.py import {run}" in readme
+    assert "tumor, lymphocyte, debris, unknown" in readme and f"osal run import {run}" in readme
     with pytest.raises(OutputError, match="not empty"):
         exported(run, format)
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".osal-tmp")]

@@ -45,7 +45,7 @@ def test_a_second_annotator_takes_nothing_away_from_the_first(run, two):
         two.disputes[BATCH[0]]
         == "anna and ben: 0 nuclei the same, 1 lymphocyte or tumor, 1 tumor or lymphocyte"
     )
-    assert "disagree" in str(two) and "al.py prefer" in str(two)
+    assert "disagree" in str(two) and "osal run prefer" in str(two)
     assert batch_status(run).counts["disputed"] == 2 and not batch_status(run).complete
     assert not (run / "rounds/000/labels.json").exists(), "a disputed tile is open, and was labelled before"
     assert [(e["annotator"], e["tile"]) for e in events(run)] == [

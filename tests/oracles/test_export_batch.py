@@ -28,7 +28,7 @@ def test_the_batch_tells_people_everything(run, images):
     query = run / "rounds/000/query"
     assert (query / "images.txt").read_text().splitlines() == [images[key]["file_name"] for key in BATCH]
     readme = (query / "README.txt").read_text()
-    assert f"al.py import {run}" in readme and "tumor, lymphocyte, debris" in readme
+    assert f"osal run import {run}" in readme and "tumor, lymphocyte, debris" in readme
     # 3 tiles at 15 s and 12 expected nuclei, not 3 drafts, at 3 s are 81 s
     assert "3 tiles, about 12 nuclei, 2 minutes of annotation" in readme
     assert batch_status(run).cost.hours == pytest.approx(81 / 3600)

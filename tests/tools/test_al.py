@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import osal
 
 from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.ledger import SELECTION_SCHEMA, Ledger
@@ -51,18 +52,15 @@ def al(*arguments):
         str(ROOT / "tools/al.py"),
         *map(str, arguments),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.fixture
-def al_here(monkeypatch, capsys):
-    """`al` in this process, which is faster."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import al as tool
+def al_here(capsys):
+    """`osal run` in this process, which is faster."""
 
     def call(*arguments):
-        code = tool.main(list(map(str, arguments)))
+        code = osal("run", *arguments)
         captured = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
 
@@ -127,7 +125,7 @@ def test_from_waiting_batch_to_training_on(run, labelled):
         "2 pending" in status.stdout
         and "left      2 tiles, 60 minutes of annotation and 3 s" in status.stdout
     )
-    assert status.stdout.rstrip().endswith(f"python tools/al.py import '{run}' YOUR_FILE")
+    assert status.stdout.rstrip().endswith(f"python {ROOT}/tools/al.py import '{run}' YOUR_FILE")
 
     before = files(run)
     refused = al("import", run, labelled)
@@ -140,7 +138,7 @@ def test_from_waiting_batch_to_training_on(run, labelled):
     done = al("import", run, labelled, "--map-class", "Tumour=tumor", "--annotator", "anna")
     assert done.returncode == 0 and "imported 2 labelled" in done.stdout
     assert done.stdout.rstrip().endswith(
-        f"python tools/train_al.py --config-file YOUR_CONFIG --resume OUTPUT_DIR '{run}'"
+        f"python {ROOT}/tools/train_al.py --config-file YOUR_CONFIG --resume OUTPUT_DIR '{run}'"
     )
     tiles = LabelFile.read(run / "rounds/init/labels.json").tiles
     assert {t.annotator for t in tiles.values()} == {"anna"}
@@ -164,7 +162,7 @@ def test_two_people_disagree_and_one_is_chosen(run, labelled, al_here):
     assert f"{POOL[0]}: anna and ben: 0 nuclei the same, 1 tumor or other" in second.stdout
     assert not (run / "rounds/init/labels.json").exists()
     status = al_here("status", run).stdout
-    assert "2 disputed" in status and status.rstrip().endswith(f"python tools/al.py prefer '{run}' NAME")
+    assert "2 disputed" in status and status.rstrip().endswith(f"osal run prefer '{run}' NAME")
     nobody = al_here("prefer", run, "carl")
     assert nobody.returncode == 1 and "annotators so far: anna, ben" in nobody.stderr
     assert al_here("prefer", run, "ben", POOL[1]).returncode == 0
@@ -227,6 +225,7 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path, command):
 
 def test_wrong_mapping_and_help(run, labelled):
     assert "OLD=NEW" in al("import", run, labelled, "--map-class", "Tumour").stderr
-    for command in ((), ("import",), ("why",)):
-        text = al(*command, "--help").stdout
-        assert "example" in text.lower() and "python tools/al.py" in text
+    assert "al.py status" in al("--help").stdout
+    for command in ("import", "why"):
+        text = al(command, "--help").stdout
+        assert f"example:\n  python {ROOT}/tools/al.py {command} output/run1" in text

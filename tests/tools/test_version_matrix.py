@@ -117,6 +117,6 @@ def test_the_smoke_tests_exist():
         assert (ROOT / path).exists() and (not name or f"def {name}(" in (ROOT / path).read_text())
 
 
-def test_requirements_are_those_of_setup_py_with_the_tests():
+def test_requirements_are_those_of_the_package_with_the_tests():
     names = version_matrix.requirements()
     assert "numpy>=1.23" in names and "pytest" in names and "timm" in names

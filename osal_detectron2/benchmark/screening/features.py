@@ -78,7 +78,7 @@ def _pool(feature_map, boxes, side: float, bins: int, scale: float) -> torch.Ten
 
 
 class Localiser:
-    """A run of tools/train_al.py with the one class "nucleus"."""
+    """A run of `osal train` with the one class "nucleus"."""
 
     def __init__(self, folder: str | Path) -> None:
         from ...deploy.load import load_detector

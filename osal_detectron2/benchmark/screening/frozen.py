@@ -14,7 +14,7 @@ def labelled_regions(cell: Mapping, price_index: int) -> list[str]:
 
 
 def tile_name(region: str) -> str:
-    """The file that tools/tile_coco.py writes for a region: `train_1_x000250_y000000_s250` without its side."""
+    """The file that `osal data tile` writes for a region: `train_1_x000250_y000000_s250` without its side."""
     return region.rsplit("_s", 1)[0] + ".png"
 
 

@@ -1,0 +1,1 @@
+"""The command `osal`: a file for each subcommand, imported when it is called. Nothing imports this layer."""

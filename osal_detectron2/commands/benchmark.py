@@ -1,0 +1,107 @@
+"""`osal benchmark`: a grid of active-learning runs, methods x settings x folds x seeds (docs/benchmark.md)."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from ..core.errors import ConfigError
+
+EPILOG = """examples:
+  osal benchmark configs/benchmarks/consep.yaml --output output/bench --list
+  osal benchmark configs/benchmarks/consep.yaml --output output/bench --jobs 4 --gpus 0
+  osal benchmark configs/benchmarks/consep_two_cores.yaml --output output/bench --jobs 2 --max-minutes 90 \\
+      --only random,osal_nd --seeds 0 MODEL.DEVICE cpu
+
+The same command again goes on where it stopped. Exit code: 0 all cells complete, 1 some failed, 3 out of time."""
+OUT_OF_TIME = 3
+INTERRUPTED = 130  # the exit code of shells for SIGINT
+
+
+def benchmark(parser: argparse.ArgumentParser) -> None:
+    def names(text):
+        return [name for name in text.split(",") if name]
+
+    def numbers(text):
+        return [int(name) for name in names(text)]
+
+    parser.epilog = EPILOG
+    parser.add_argument("grid", type=Path, help="grid file (YAML)")
+    parser.add_argument("--output", type=Path, default=Path("output/bench"), help="folder of this grid")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time (default 1)")
+    parser.add_argument(
+        "--gpus", type=names, default=[], help="GPU numbers to share among the jobs, e.g. 0,1"
+    )
+    parser.add_argument("--max-minutes", type=float, help="stop cleanly after so many minutes")
+    parser.add_argument("--only", type=names, default=[], metavar="METHODS", help="methods, with commas")
+    parser.add_argument("--settings", type=names, default=[], help="settings, with commas")
+    parser.add_argument("--folds", type=names, default=[], help="folds, with commas")
+    parser.add_argument("--seeds", type=numbers, default=[], help="seeds, with commas")
+    parser.add_argument(
+        "--list", action="store_true", help="check the grid, list its cells and their state, and stop"
+    )
+    parser.add_argument("--commit", default="", help="what to record as commit where there is no git")
+    parser.add_argument(
+        "options", nargs="*", default=[], metavar="KEY VALUE", help="config options of every cell"
+    )
+    parser.set_defaults(call=_benchmark)
+
+
+def _benchmark(arguments) -> int:
+    from .. import __file__ as package
+    from ..benchmark.grid import read_grid
+    from ..benchmark.plan import plan_cells
+    from ..benchmark.provenance import commit, cores, hardware
+    from ..benchmark.runner import GridRunner
+    from ..core.lock import RunLock
+
+    _end_in_order()
+    if arguments.jobs < 1:
+        raise ConfigError("--jobs must be 1 or more")
+    if len(arguments.options) % 2:
+        raise ConfigError(f"options come in pairs KEY VALUE: {' '.join(arguments.options)}")
+    grid = read_grid(arguments.grid)
+    everything = grid.cells(options=arguments.options)
+    cells = grid.cells(
+        methods=arguments.only,
+        settings=arguments.settings,
+        folds=arguments.folds,
+        seeds=arguments.seeds,
+        options=arguments.options,
+    )
+    runner = GridRunner(
+        cells,
+        dict(zip(everything, plan_cells(grid.config, everything))),
+        config=grid.config,
+        output=arguments.output,
+        jobs=arguments.jobs,
+        gpus=arguments.gpus,
+        cores=cores(),
+        max_seconds=None if arguments.max_minutes is None else 60 * arguments.max_minutes,
+        commit=arguments.commit or commit(Path(package).parent),
+        hardware=hardware(arguments.gpus),
+        say=lambda line: print(line, flush=True),
+    )
+    if arguments.list:
+        for cell in cells:
+            print(
+                f"{'done' if runner.is_done(cell) else 'to do'}\t{cell.id}\t{runner.plans[cell]['strategy']}"
+            )
+        return 0
+    try:
+        with RunLock(arguments.output):
+            complete = runner.run()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    for cell_id, reason in runner.failures.items():
+        print(f"failed: {cell_id}: {reason}", file=sys.stderr)
+    return 1 if runner.failures else 0 if complete else OUT_OF_TIME
+
+
+def _end_in_order() -> None:
+    """Let a signal that ends this process end it as Ctrl-C does, so that the cells are stopped as well."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # which nohup asks for
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
