@@ -145,7 +145,12 @@ def add_osal_config(cfg: CN) -> None:
     # ---- models -----------------------------------------------------------------------------------------
     # The two detectors of OSALRCNN. The target takes MODEL.ROI_HEADS.NAME; the auxiliary this one.
     cfg.OSAL.AUXILIARY = CN()
-    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeROIHeads"
+    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "OpenSetStandardROIHeads"
+    # Box branches of open-set ROI heads, by name: what they learn and add to detections besides classes and boxes
+    # (modeling/box_branch.py). Those of the target, or of the one detector there is, and those of the auxiliary (LfOSA
+    # sets none).
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = ["EvidentialBranch"]
+    cfg.OSAL.AUXILIARY.BOX_BRANCHES = ["PrototypeBranch"]
     # Its backbone: "own" [paper]; "shared", the target's, trained by the losses of both, or "detached", the target's,
     # trained by the target's losses alone. See docs/models.md.
     cfg.OSAL.AUXILIARY.BACKBONE = "own"
@@ -160,8 +165,6 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.AUXILIARY.TEMPERATURE = 1.0
 
     cfg.OSAL.PROTOTYPE = CN()
-    # False builds the Prototype... heads without prototypes and their loss (LfOSA sets it).
-    cfg.OSAL.PROTOTYPE.ENABLED = True
     # "learnable" parameters, "ema" of batch class means, "mean" of all features so far. Section 2.4.
     cfg.OSAL.PROTOTYPE.MODE = "learnable"
     # Margin Delta of Eq. 2. Meaningless on unit-norm features, see NORM.

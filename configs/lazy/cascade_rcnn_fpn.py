@@ -6,7 +6,7 @@ from detectron2.config import LazyCall as L
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 
-from osal_detectron2.modeling.cascade import EvidentialCascadeROIHeads
+from osal_detectron2.modeling.cascade import OpenSetCascadeROIHeads
 
 from .common.detectors import auxiliary_detector, osal_nd
 from .common.run import dataloader, lr, optimizer, osal, test, train  # noqa: F401
@@ -17,7 +17,7 @@ _auxiliary = auxiliary_detector(_target)
 
 _heads = _target.roi_heads
 _stage = {name: _heads.pop(name) for name in ("box_head", "box_predictor", "proposal_matcher")}
-_heads._target_ = EvidentialCascadeROIHeads
+_heads._target_ = OpenSetCascadeROIHeads
 _heads.box_heads = [deepcopy(_stage["box_head"]) for _ in range(3)]
 _heads.box_predictors = []
 for _centre, _size in ((10.0, 5.0), (20.0, 10.0), (30.0, 15.0)):

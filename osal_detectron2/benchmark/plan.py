@@ -80,11 +80,15 @@ def _describe(cfg, default: dict) -> dict:
     from .. import registration  # noqa: F401  (the meta-architectures that strategies choose)
     from ..engine.from_config import apply_strategy, build_strategy, matching_config
     from ..engine.recipe import training_config
-    from ..renamed import adopt_old_keys
+    from ..renamed import adopt_old_keys, first_names
 
     strategy, data = build_strategy(cfg), cfg.OSAL.DATA
     identity = {
-        "config": {key: value for key, value in matching_config(cfg).items() if default.get(key) != value},
+        "config": {
+            key: value
+            for key, value in first_names(matching_config(cfg)).items()
+            if value not in (default.get(key), first_names(default).get(key))
+        },
         "strategy": strategy.name,
         "data": [
             *cfg.DATASETS.TRAIN,

@@ -23,7 +23,7 @@ from ..dist import on_main
 from ..merge_config import merge_nested
 from ..modeling.detectors import Detectors
 from ..modeling.meta_arch import OSALRCNN, is_coupled
-from ..renamed import adopt_old_keys
+from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, get_strategy
 from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, default_config, matching_keys
 from .lazy_config import DEFAULTS, config_text, load_config, plain
@@ -144,7 +144,7 @@ def flat_config(cfg: DictConfig, settings: CfgNode, *, two_detectors: bool) -> d
     nodes = ("model", "optimizer", *(name for name in DEFAULTS if name != "osal"))
     rest = plain({name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes})
     built = "target and auxiliary" if two_detectors else "target"  # not all of cfg.model, for some strategies
-    return {**ours, **matching_keys(rest, free=_FREE), "detectors": built}
+    return renamed({**ours, **matching_keys(rest, free=_FREE), "detectors": built})
 
 
 def _made(node: DictConfig, name: str):

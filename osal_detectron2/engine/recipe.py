@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 
 from ..core.errors import ConfigError
+from ..renamed import renamed
 from ..strategies import query_nodes
 from .from_config import data_sha256, default_config, matching_config
 
@@ -44,16 +45,16 @@ def recipe(config: Mapping, *, round_index: int, records: Sequence[dict]) -> dic
 def check_recipe(path: str, found: str, mine: Mapping) -> None:
     """Raises ConfigError naming every key in which the JSON `found` in the file `path` differs from `mine`.
 
-    A key of OSAL that the file lacks, because it is newer, has its default there.
+    A key that the file lacks, because it is newer, has its default there.
     """
-    defaults = {k: v for k, v in matching_config(default_config()).items() if k.startswith("OSAL.")}
-    theirs, mine = json.loads(json.dumps(defaults)) | json.loads(found), json.loads(json.dumps(mine))
+    recorded, mine = renamed(json.loads(found)), json.loads(json.dumps(mine))
+    theirs = json.loads(json.dumps(matching_config(default_config()))) | recorded
     missing = "(not set)"
     changed = [
         f"{key}: {theirs.get(key, missing)} -> {mine[key]}"
         for key in sorted(mine)
         if theirs.get(key, missing) != mine[key]
-    ] + [f"{key}: {theirs[key]} -> {missing}" for key in sorted(json.loads(found).keys() - mine.keys())]
+    ] + [f"{key}: {theirs[key]} -> {missing}" for key in sorted(recorded.keys() - mine.keys())]
     if changed:
         raise ConfigError(
             f"OSAL.SCHEDULE.ROUND_0: {path} comes from another recipe ({'; '.join(changed)}); "

@@ -44,7 +44,7 @@ class SelfTraining:
             (
                 target.roi_heads,
                 OpenSetBoxHeads,
-                "open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME EvidentialROIHeads",
+                "open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME OpenSetStandardROIHeads",
             ),
         ):
             if not isinstance(part, kind):

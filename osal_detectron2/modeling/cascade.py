@@ -16,13 +16,13 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, CascadeROIHeads
 from detectron2.modeling.roi_heads.cascade_rcnn import _ScaleGradient
 from detectron2.utils.events import get_event_storage
 
-from .evidence import EvidentialBranch
-from .prototypes import PrototypeBranch
+from .old_heads import old_heads
 from .roi_heads import OpenSetBoxHeads
 from .unknown import leave_out_unknown
 
 
-class _OpenSetCascadeROIHeads(OpenSetBoxHeads, CascadeROIHeads):
+@ROI_HEADS_REGISTRY.register()
+class OpenSetCascadeROIHeads(OpenSetBoxHeads, CascadeROIHeads):
     """For models with `CascadeROIHeads`; every stage has a predictor of ours, the last one the branches."""
 
     def _forward_box(self, features, proposals, targets=None):
@@ -59,22 +59,6 @@ class _OpenSetCascadeROIHeads(OpenSetBoxHeads, CascadeROIHeads):
         return super()._match_and_label_boxes(proposals, stage, known)
 
 
-@ROI_HEADS_REGISTRY.register()
-class PrototypeCascadeROIHeads(_OpenSetCascadeROIHeads):
-    """`PrototypeROIHeads` for cascades."""
-
-    branch_types = (PrototypeBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class EvidentialCascadeROIHeads(_OpenSetCascadeROIHeads):
-    """`EvidentialROIHeads` for cascades."""
-
-    branch_types = (EvidentialBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class PrototypeEvidentialCascadeROIHeads(_OpenSetCascadeROIHeads):
-    """`PrototypeEvidentialROIHeads` for cascades."""
-
-    branch_types = (PrototypeBranch, EvidentialBranch)
+PrototypeCascadeROIHeads, EvidentialCascadeROIHeads, PrototypeEvidentialCascadeROIHeads = old_heads(
+    OpenSetCascadeROIHeads
+)

@@ -11,6 +11,7 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .box_branch import BOX_BRANCH_REGISTRY, BoxBranch
 from .round_clock import RoundClock
 
 MODES = ("posthoc", "branch", "edl")
@@ -87,7 +88,8 @@ class KLSchedule(RoundClock):
         return weight
 
 
-class EvidentialBranch(nn.Module):
+@BOX_BRANCH_REGISTRY.register()
+class EvidentialBranch(BoxBranch):
     """Gives each region `cls_uncertainty`, the vacuity over the foreground classes (background excluded).
 
     Modes:

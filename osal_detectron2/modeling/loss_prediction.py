@@ -138,7 +138,7 @@ class LossPredictionRCNN(GeneralizedRCNN):
         if not hasattr(getattr(self.roi_heads, "box_predictor", None), "losses"):
             raise ConfigError(
                 "LossPredictionRCNN needs ROI heads with one box predictor, e.g. MODEL.ROI_HEADS.NAME "
-                f"'EvidentialROIHeads', not {type(self.roi_heads).__name__}"
+                f"'OpenSetStandardROIHeads', not {type(self.roi_heads).__name__}"
             )
         self.loss_prediction, self.margin, self.weight = loss_prediction, margin, weight
 

@@ -47,7 +47,7 @@ def check_architecture(cfg) -> None:
     if cfg.OSAL.DATA.UNKNOWN_POLICY in LEARNT and not ours:
         raise ConfigError(
             f"OSAL.DATA.UNKNOWN_POLICY {cfg.OSAL.DATA.UNKNOWN_POLICY} needs open-set ROI heads, which hide the unknown "
-            f"classes, not {cfg.MODEL.ROI_HEADS.NAME}; set MODEL.ROI_HEADS.NAME, e.g. to EvidentialROIHeads"
+            f"classes, not {cfg.MODEL.ROI_HEADS.NAME}; set MODEL.ROI_HEADS.NAME, e.g. to OpenSetStandardROIHeads"
         )
     for key in ("MASK_ON", "KEYPOINT_ON"):
         if cfg.MODEL[key]:
@@ -107,6 +107,7 @@ def auxiliary_cfg(cfg):
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
     cfg.OSAL.DATA.UNKNOWN_POLICY = "drop"  # the target's; the auxiliary shows its unknown class
     cfg.MODEL.ROI_HEADS.NAME = cfg.OSAL.AUXILIARY.ROI_HEADS_NAME
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = cfg.OSAL.AUXILIARY.BOX_BRANCHES
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2 if classes == "known_unknown" else cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.OSAL.AUXILIARY.SCORE_THRESH
     return cfg
@@ -165,12 +166,12 @@ class OSALRCNN(nn.Module):
             if not isinstance(target.roi_heads, OpenSetBoxHeads):
                 raise ConfigError(
                     "OSAL.DATA.UNKNOWN_POLICY 'ignore' needs open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME "
-                    f"'EvidentialROIHeads', not {type(target.roi_heads).__name__}"
+                    f"'OpenSetStandardROIHeads', not {type(target.roi_heads).__name__}"
                 )
         if (unknown_policy in LEARNT) != bool(num_unknown(target)):
             raise ConfigError(
                 f"OSAL.DATA.UNKNOWN_POLICY '{unknown_policy}' does not fit a target with {num_unknown(target)} classes "
-                "for unknown nuclei: it takes open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME 'EvidentialROIHeads', "
+                "for unknown nuclei: it takes open-set ROI heads, e.g. MODEL.ROI_HEADS.NAME 'OpenSetStandardROIHeads', "
                 "whose box predictor has num_unknown 1 for 'class', the number of unknown classes for 'classes', and "
                 "else 0"
             )
@@ -252,7 +253,7 @@ def _set_nms(detector: nn.Module, nms: str) -> None:
     elif nms != "per_class":
         raise ConfigError(
             f"OSAL.AUXILIARY.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
-            f"'PrototypeROIHeads', not {type(detector.roi_heads).__name__}"
+            f"'OpenSetStandardROIHeads', not {type(detector.roi_heads).__name__}"
         )
 
 
@@ -269,5 +270,5 @@ def _set_temperature(detector: nn.Module, temperature: float) -> None:
     elif temperature != 1.0:
         raise ConfigError(
             f"OSAL.AUXILIARY.TEMPERATURE {temperature} needs a softmax classifier with open-set ROI heads, e.g. "
-            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'PrototypeROIHeads', not {type(predictors[0]).__name__}"
+            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'OpenSetStandardROIHeads', not {type(predictors[0]).__name__}"
         )

@@ -13,6 +13,7 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .box_branch import BOX_BRANCH_REGISTRY, BoxBranch
 from .round_clock import RoundClock
 from .unknown import unknown_outputs
 
@@ -128,7 +129,8 @@ def refit_prototypes(
     return fitted.to(features.dtype), float(first_loss.sum()), float(best_loss.sum())
 
 
-class PrototypeBranch(RoundClock):
+@BOX_BRANCH_REGISTRY.register()
+class PrototypeBranch(BoxBranch, RoundClock):
     """Holds one prototype of the known and one of the unknown foreground class of a box head.
 
     The last foreground class of the detector is the unknown one and all others are known: classes
@@ -239,13 +241,7 @@ class PrototypeBranch(RoundClock):
         return {"dist_known": distances[:, KNOWN], "dist_unknown": distances[:, UNKNOWN]}
 
     def losses(self, features: torch.Tensor, proposals: list, num_classes: int) -> dict[str, torch.Tensor]:
-        """Loss over the foreground regions.
-
-        Args:
-            features: (R, ...) box features.
-            proposals: the sampled proposals, with `gt_classes`, in the order of `features`.
-            num_classes: foreground classes of the detector, the unknown ones last.
-        """
+        """Loss over the foreground regions; the unknown classes are the last ones."""
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
         foreground = (gt_classes >= 0) & (gt_classes < num_classes)
         embedded = self.normalise(features[foreground])

@@ -1,15 +1,13 @@
 """ROI heads whose detections carry what open-set active learning asks of them.
 
-A *box branch* is a small module beside the box predictor:
-    branch.losses(box_features, proposals, num_classes) -> dict of scalar losses
-    branch.fields(box_features, logits) -> dict of per-region tensors (R, ...), named as in branch.field_names
-Every branch's fields arrive on the detections, together with
+`OpenSet` and the name of Detectron2's heads: Standard (FPN, DC5) and Res5 (C4) here, Cascade in `modeling.cascade`.
+The fields of their box branches (`modeling.box_branch`) arrive on the detections, together with
     loc_tightness  IoU of the final box and the RPN's proposal that it was regressed from (Eq. 6), in
                    network-input coordinates
     logits         (n, K + 1) classifier outputs; classes for unknown nuclei are counted to the background, the last
     unknown_score  (n,) their posterior, only of a detector that has such classes (`modeling.unknown`)
     roi_feature    (n, d) box features, only while `keep_roi_features` is True
-all as plain tensors that pass through `detector_postprocess` unchanged. Heads of a cascade: `modeling.cascade`.
+all as plain tensors that pass through `detector_postprocess` unchanged.
 """
 
 from contextlib import contextmanager
@@ -30,11 +28,12 @@ from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
 
+from .box_branch import build_box_branches, found_branch
 from .evidence import EvidentialBranch
 from .fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from .features import pool_box_features
 from .mixing import check_bases, check_branches_ran, check_point_head, check_predictors, check_upright
-from .prototypes import PrototypeBranch
+from .old_heads import old_heads
 from .unknown import fold_logits, leave_out_unknown, unknown_outputs, with_unknown_outputs
 
 
@@ -55,7 +54,6 @@ class OpenSetBoxHeads:
     """
 
     _version = 1
-    branch_types: tuple[type[nn.Module], ...] = ()
     replaces = "_forward_box"  # the method of the heads that ours takes the place of
 
     @configurable
@@ -78,8 +76,8 @@ class OpenSetBoxHeads:
         super().__init__(**kwargs)
         self.box_branches = nn.ModuleDict(box_branches or {})
         self.keep_roi_features = keep_roi_features
-        evidential = any(getattr(branch, "mode", "") == "edl" for branch in self.box_branches.values())
-        check_predictors(cls.__name__, box_predictors(self), evidential=evidential)
+        edl = any(isinstance(b, EvidentialBranch) and b.mode == "edl" for b in self.box_branches.values())
+        check_predictors(cls.__name__, box_predictors(self), evidential=edl)
         self.branches_ran = False
         self.register_forward_hook(check_branches_ran)
 
@@ -94,13 +92,7 @@ class OpenSetBoxHeads:
             last = ret["box_predictors"][-1]
         else:
             last = ret["box_predictor"] = cls._open_set_predictor(cfg, ret["box_predictor"])
-        feature_dim = last.cls_score.in_features
-        ret["box_branches"] = {
-            branch.name: branch(cfg, feature_dim=feature_dim)
-            for branch in cls.branch_types
-            if branch is not PrototypeBranch or cfg.OSAL.PROTOTYPE.ENABLED
-        }
-        return ret
+        return {**ret, "box_branches": build_box_branches(cfg, feature_dim=last.cls_score.in_features)}
 
     @classmethod
     def _open_set_predictor(cls, cfg, plain: nn.Module) -> OpenSetFastRCNNOutputLayers:
@@ -114,8 +106,9 @@ class OpenSetBoxHeads:
                     f"{plain.num_unknown}; hand on what OpenSetFastRCNNOutputLayers.from_config returns"
                 )
             return plain
-        evidential = EvidentialBranch in cls.branch_types and cfg.OSAL.EVIDENCE.MODE == "edl"
-        predictor = EvidentialOutputLayers if evidential else OpenSetFastRCNNOutputLayers
+        branches = map(found_branch, cfg.MODEL.ROI_HEADS.BOX_BRANCHES)
+        edl = cfg.OSAL.EVIDENCE.MODE == "edl" and any(issubclass(b, EvidentialBranch) for b in branches)
+        predictor = EvidentialOutputLayers if edl else OpenSetFastRCNNOutputLayers
         shape = ShapeSpec(channels=plain.cls_score.in_features)
         return predictor(cfg, shape, box2box_transform=plain.box2box_transform)
 
@@ -181,7 +174,8 @@ class OpenSetBoxHeads:
         )
 
 
-class _OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
+@ROI_HEADS_REGISTRY.register()
+class OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
     """For FPN and DC5 models."""
 
     def _forward_box(self, features, proposals):
@@ -198,7 +192,8 @@ class _OpenSetStandardROIHeads(OpenSetBoxHeads, StandardROIHeads):
         return losses
 
 
-class _OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
+@ROI_HEADS_REGISTRY.register()
+class OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
     """For C4 models; the box feature is the mean of res5 over the region."""
 
     replaces = "forward"
@@ -221,46 +216,7 @@ class _OpenSetRes5ROIHeads(OpenSetBoxHeads, Res5ROIHeads):
         return [], losses
 
 
-@ROI_HEADS_REGISTRY.register()
-class PrototypeROIHeads(_OpenSetStandardROIHeads):
-    """Adds `dist_known` and `dist_unknown`; the last foreground class is the unknown one.
-
-    With OSAL.PROTOTYPE.ENABLED False it, and every other Prototype... head, is built without the prototypes.
-    """
-
-    branch_types = (PrototypeBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class EvidentialROIHeads(_OpenSetStandardROIHeads):
-    """Adds `cls_uncertainty`; how it comes about is OSAL.EVIDENCE.MODE."""
-
-    branch_types = (EvidentialBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class PrototypeEvidentialROIHeads(_OpenSetStandardROIHeads):
-    """Both sets of fields from one detector."""
-
-    branch_types = (PrototypeBranch, EvidentialBranch)
-
-
-@ROI_HEADS_REGISTRY.register()
-class PrototypeRes5ROIHeads(_OpenSetRes5ROIHeads):
-    """`PrototypeROIHeads` for C4 models."""
-
-    branch_types = (PrototypeBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class EvidentialRes5ROIHeads(_OpenSetRes5ROIHeads):
-    """`EvidentialROIHeads` for C4 models."""
-
-    branch_types = (EvidentialBranch,)
-
-
-@ROI_HEADS_REGISTRY.register()
-class PrototypeEvidentialRes5ROIHeads(_OpenSetRes5ROIHeads):
-    """`PrototypeEvidentialROIHeads` for C4 models."""
-
-    branch_types = (PrototypeBranch, EvidentialBranch)
+PrototypeROIHeads, EvidentialROIHeads, PrototypeEvidentialROIHeads = old_heads(OpenSetStandardROIHeads)
+PrototypeRes5ROIHeads, EvidentialRes5ROIHeads, PrototypeEvidentialRes5ROIHeads = old_heads(
+    OpenSetRes5ROIHeads
+)

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from ..core.errors import ConfigError
 from ..data.mapper import TileMapper
 from ..dist import gather
+from ..modeling.box_branch import branches_with
 from ..modeling.detectors import Detectors
 from ..modeling.features import ground_truth_features, image_features
 from ..strategies import Detections, GroundTruthFeatures, ImageFeatures, Pass, PredictedLoss, Strategy
@@ -40,11 +41,14 @@ def check_needs(strategy: type[Strategy] | Strategy, model: torch.nn.Module) -> 
                 "not; train with OSAL.STRATEGY ll4al, or set MODEL.META_ARCHITECTURE to LossPredictionRCNN"
             )
         if missing:
-            key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
+            node = "OSAL.AUXILIARY" if detector == "auxiliary" else "MODEL.ROI_HEADS"
+            remedy = [f"add {name} to {node}.BOX_BRANCHES" for name in branches_with(missing)]
+            if not detectors.fields(detector):
+                key = "OSAL.AUXILIARY.ROI_HEADS_NAME" if detector == "auxiliary" else "MODEL.ROI_HEADS.NAME"
+                remedy.insert(0, f"set {key} to open-set heads, e.g. OpenSetStandardROIHeads")
             raise ConfigError(
                 f"strategy {strategy.name} needs {', '.join(missing)} of the {detector} detector, which "
-                f"{type(child.roi_heads).__name__} does not write; set {key} to a head that does (Prototype... writes "
-                "dist_known and dist_unknown, Evidential... cls_uncertainty, both loc_tightness)"
+                f"{type(child.roi_heads).__name__} does not write; {' and '.join(remedy) or 'no box branch does'}"
             )
 
 

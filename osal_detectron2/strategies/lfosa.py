@@ -94,7 +94,7 @@ class LfOSA(Strategy):
     overrides = {
         "OSAL.AUXILIARY.CLASSES": "k_plus_one",
         "OSAL.AUXILIARY.TEMPERATURE": 0.5,
-        "OSAL.PROTOTYPE.ENABLED": False,
+        "OSAL.AUXILIARY.BOX_BRANCHES": [],
     }
 
     def select(self, context: QueryContext) -> Query:

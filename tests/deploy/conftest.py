@@ -57,8 +57,8 @@ def stock_cfg(architecture: str = "OSALRCNN"):
     cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
     cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 60  # after NMS a different number of proposals in each picture
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16, 32]]
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialRes5ROIHeads"
-    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeRes5ROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetRes5ROIHeads"
+    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "OpenSetRes5ROIHeads"
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
@@ -78,8 +78,8 @@ def fpn(cfg):
     cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
     cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [48], [64], [96]]
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
-    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
+    cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "OpenSetStandardROIHeads"
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
@@ -113,7 +113,7 @@ def stock_runs(tmp_path_factory):
         "loss_prediction": fpn(stock_cfg("LossPredictionRCNN")),
         "cascade": fpn(stock_cfg("GeneralizedRCNN")),
     }
-    cfgs["cascade"].MODEL.ROI_HEADS.NAME = "EvidentialCascadeROIHeads"
+    cfgs["cascade"].MODEL.ROI_HEADS.NAME = "OpenSetCascadeROIHeads"
     cfgs["cascade"].MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
     cfgs["osal_c4"].OSAL.EVIDENCE.MODE = "branch"  # weights that plain Detectron2 has no place for
     cfgs["osal_c4"].OSAL.DATA.UNKNOWN_POLICY = "ignore"  # a proposal generator of ours

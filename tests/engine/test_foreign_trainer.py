@@ -73,7 +73,7 @@ def test_our_tools_read_such_a_run(folder, reference, tmp_path):
 def test_what_is_refused_leaves_no_run(page, tiny_config, tmp_path):
     """Heads without what the strategy reads: found out by the hook, before it begins the run."""
     folder = tmp_path / "run"
-    options = ["OUTPUT_DIR", str(folder), "OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads"]
+    options = ["OUTPUT_DIR", str(folder), "OSAL.AUXILIARY.BOX_BRANCHES", "[]"]
     with pytest.raises(ConfigError, match="dist_known"):
         page["do_train"](page["load_config"](str(tiny_config), options))
     assert not folder.exists()

@@ -173,7 +173,10 @@ def test_dry_run_says_what_why_and_cost_and_writes_nothing(reference, tiny_confi
         (["OSAL.DATA.TEST_IMAGE_ROOT", str(ROOT)], (str(ROOT), "5 of 5 images are not in")),
         (["OUTPUT_DIR", "/proc/nothing"], ("/proc/nothing",)),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], ("OSALRCNN",)),
-        (["OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads"], ("dist_known", "ROI_HEADS_NAME")),
+        (
+            ["OSAL.AUXILIARY.BOX_BRANCHES", "[EvidentialBranch]"],
+            ("dist_known", "add PrototypeBranch to OSAL.AUXILIARY.BOX_BRANCHES"),
+        ),
     ],
 )
 def test_bad_settings_get_one_clear_error(tiny_config, tmp_path, capsys, options, words):
@@ -189,7 +192,7 @@ def test_bad_settings_get_one_clear_error(tiny_config, tmp_path, capsys, options
 
 def test_a_start_that_was_refused_leaves_a_folder_as_it_was(tiny_config, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    bad = ("OUTPUT_DIR", tmp_path, "OSAL.AUXILIARY.ROI_HEADS_NAME", "EvidentialROIHeads")
+    bad = ("OUTPUT_DIR", tmp_path, "OSAL.AUXILIARY.BOX_BRANCHES", "[]")
     assert train(tiny_config, *bad) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     assert train(tiny_config, "OUTPUT_DIR", tmp_path, "OSAL.ORACLE.NAME", "human") == 0, (

@@ -52,7 +52,12 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
         ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),
         ("OSAL.EVAL.UNKNOWN", "ignore", "OSAL.SCHEDULE.LR", "cosine"),
         (
-            *("MODEL.ROI_HEADS.NAME", "PrototypeEvidentialROIHeads", "OSAL.EVAL.GALLERY_TILES", 0),
+            *(
+                "MODEL.ROI_HEADS.BOX_BRANCHES",
+                "[PrototypeBranch, EvidentialBranch]",
+                "OSAL.EVAL.GALLERY_TILES",
+                0,
+            ),
             *("OSAL.DATA.UNKNOWN_POLICY", "classes"),
         ),
     ],

@@ -45,7 +45,7 @@ def toy_cfg():
     cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32]]
     cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 50
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 64
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
@@ -69,8 +69,8 @@ def c4_cfg(toy_cfg):
     toy_cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 8
     toy_cfg.MODEL.RPN.IN_FEATURES = toy_cfg.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
     toy_cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16, 32]]
-    toy_cfg.MODEL.ROI_HEADS.NAME = "EvidentialRes5ROIHeads"
-    toy_cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeRes5ROIHeads"
+    toy_cfg.MODEL.ROI_HEADS.NAME = "OpenSetRes5ROIHeads"
+    toy_cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "OpenSetRes5ROIHeads"
     return toy_cfg
 
 

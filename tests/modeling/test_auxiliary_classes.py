@@ -130,7 +130,7 @@ def test_detections_carry_raw_logits_and_tempered_scores(lfosa_cfg, make_input):
     ("changes", "match"),
     [
         ({"TEMPERATURE": 0.0}, "TEMPERATURE is 0.0"),
-        ({"TEMPERATURE": 0.5, "ROI_HEADS_NAME": "PrototypeEvidentialROIHeads"}, "softmax classifier"),
+        ({"TEMPERATURE": 0.5, "BOX_BRANCHES": ["EvidentialBranch"]}, "softmax classifier"),
     ],
 )
 def test_temperatures_that_cannot_work_are_refused(toy_cfg, changes, match):

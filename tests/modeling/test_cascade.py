@@ -21,9 +21,9 @@ K = 3
 @pytest.fixture
 def cascade_cfg(toy_cfg):
     """OSALRCNN of two cascades."""
-    toy_cfg.MODEL.ROI_HEADS.NAME = "EvidentialCascadeROIHeads"
+    toy_cfg.MODEL.ROI_HEADS.NAME = "OpenSetCascadeROIHeads"
     toy_cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
-    toy_cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "PrototypeCascadeROIHeads"
+    toy_cfg.OSAL.AUXILIARY.ROI_HEADS_NAME = "OpenSetCascadeROIHeads"
     toy_cfg.OSAL.PROTOTYPE.WARMUP_ITERS, toy_cfg.OSAL.PROTOTYPE.WARMUP_FRACTION = 0, 0.0
     return toy_cfg
 
@@ -32,7 +32,7 @@ def cascade_cfg(toy_cfg):
 def detector(cascade_cfg):
     """A plain detector with both kinds of fields, whose stages differ and move their regions."""
     cfg = target_cfg(cascade_cfg)
-    cfg.MODEL.ROI_HEADS.NAME = "PrototypeEvidentialCascadeROIHeads"
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = ["PrototypeBranch", "EvidentialBranch"]
     torch.manual_seed(0)
     model = build_model(cfg)
     for predictor in model.roi_heads.box_predictor:
@@ -110,7 +110,7 @@ def test_the_prototypes_learn_from_the_foreground_of_the_last_stage(detector, ma
 
 def test_every_parameter_gets_a_gradient_with_and_without_nuclei(cascade_cfg, make_input):
     cfg = target_cfg(cascade_cfg)
-    cfg.MODEL.ROI_HEADS.NAME = "PrototypeEvidentialCascadeROIHeads"
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = ["PrototypeBranch", "EvidentialBranch"]
     cfg.OSAL.EVIDENCE.MODE = "branch"
     model = build_model(cfg).train()
     for batch in ([make_input(0, 1, 2)], [make_input()], [make_input(2), make_input()]):

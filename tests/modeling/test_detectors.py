@@ -15,7 +15,7 @@ from osal_detectron2.scoring.pool import check_needs
 from osal_detectron2.strategies import get_strategy
 
 
-def one(cfg, architecture="GeneralizedRCNN", heads="EvidentialROIHeads"):
+def one(cfg, architecture="GeneralizedRCNN", heads="OpenSetStandardROIHeads"):
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = architecture, heads
     return build_model(cfg)
 

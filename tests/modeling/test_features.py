@@ -53,7 +53,7 @@ def test_res5_is_the_last_map_below_an_fpn(c4_cfg, make_input):
     c4_cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
     c4_cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     c4_cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
-    c4_cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
+    c4_cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
     detector = build_model(target_cfg(c4_cfg)).eval()
     inputs = [make_input(seed=1)]
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import nn
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.modeling.fast_rcnn import OpenSetFastRCNNOutputLayers
 from osal_detectron2.modeling.meta_arch import check_architecture
-from osal_detectron2.modeling.roi_heads import EvidentialRes5ROIHeads, EvidentialROIHeads, PrototypeROIHeads
+from osal_detectron2.modeling.roi_heads import OpenSetRes5ROIHeads, OpenSetStandardROIHeads
 
 
 class KeywordHeads(StandardROIHeads):
@@ -112,11 +112,11 @@ def losses_and_detections(model, make_input):
 @pytest.mark.parametrize(
     "bases",
     [
-        (EvidentialROIHeads, KeywordHeads),
-        (KeywordHeads, EvidentialROIHeads),
-        (CfgHeads, EvidentialROIHeads),
-        (CfgRes5Heads, EvidentialRes5ROIHeads),
-        (BoxHeads, EvidentialROIHeads),
+        (OpenSetStandardROIHeads, KeywordHeads),
+        (KeywordHeads, OpenSetStandardROIHeads),
+        (CfgHeads, OpenSetStandardROIHeads),
+        (CfgRes5Heads, OpenSetRes5ROIHeads),
+        (BoxHeads, OpenSetStandardROIHeads),
     ],
 )
 def test_both_do_their_part(detector, make_input, bases):
@@ -126,7 +126,8 @@ def test_both_do_their_part(detector, make_input, bases):
 
 def test_a_method_of_the_mixed_class_itself_goes_on_with_ours(detector, make_input):
     model = detector(
-        EvidentialROIHeads, _forward_box=lambda self, *args: EvidentialROIHeads._forward_box(self, *args)
+        OpenSetStandardROIHeads,
+        _forward_box=lambda self, *args: OpenSetStandardROIHeads._forward_box(self, *args),
     )
     assert len(losses_and_detections(model, make_input)[1].cls_uncertainty) > 5
 
@@ -134,15 +135,18 @@ def test_a_method_of_the_mixed_class_itself_goes_on_with_ours(detector, make_inp
 @pytest.mark.parametrize(
     "bases, what",
     [
-        ((EvidentialROIHeads, CfgHeads), r"Layer is made from \(cfg, input_shape\); name it first"),
-        ((EvidentialROIHeads, BoxHeads), "_forward_box of BoxHeads would not be used; name BoxHeads first"),
-        ((EvidentialRes5ROIHeads, Res5Heads), "forward of Res5Heads would not be used; name Res5Heads first"),
+        ((OpenSetStandardROIHeads, CfgHeads), r"Layer is made from \(cfg, input_shape\); name it first"),
         (
-            (EvidentialROIHeads, PredictorHeads),
+            (OpenSetStandardROIHeads, BoxHeads),
+            "_forward_box of BoxHeads would not be used; name BoxHeads first",
+        ),
+        ((OpenSetRes5ROIHeads, Res5Heads), "forward of Res5Heads would not be used; name Res5Heads first"),
+        (
+            (OpenSetStandardROIHeads, PredictorHeads),
             "box predictor is Predictor.*derive it from .*OpenSetFastRCNN",
         ),
         (
-            (PredictorHeads, EvidentialROIHeads),
+            (PredictorHeads, OpenSetStandardROIHeads),
             "box predictor is Predictor.*derive it from .*OpenSetFastRCNN",
         ),
     ],
@@ -154,14 +158,14 @@ def test_what_would_be_dropped_is_refused_when_the_model_is_built(detector, base
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_box_branch_that_passes_ours_over_is_refused_at_the_first_step(detector, make_input, training):
-    model = detector(SelfishBoxHeads, EvidentialROIHeads).train(training)
+    model = detector(SelfishBoxHeads, OpenSetStandardROIHeads).train(training)
     with pytest.raises(ConfigError, match=r"passed over; let _forward_box .* call super\(\)._forward_box"):
         with EventStorage():
             model([make_input(0, 1)])
 
 
 def test_a_predictor_of_both_is_kept(detector, make_input):
-    model = detector(EvidentialROIHeads, PredictorHeads, predictor=PredictorOfBoth)
+    model = detector(OpenSetStandardROIHeads, PredictorHeads, predictor=PredictorOfBoth)
     assert type(model.roi_heads.box_predictor) is PredictorOfBoth
     _, found = losses_and_detections(model, make_input)
     halved = found.logits.softmax(dim=1)[torch.arange(len(found)), found.pred_classes] / 2
@@ -174,7 +178,7 @@ def test_a_predictor_that_is_no_evidential_classifier_is_refused_where_one_is_as
     with pytest.raises(
         ConfigError, match="is no evidential classifier; derive it from .*EvidentialOutputLayers"
     ):
-        detector(EvidentialROIHeads, PredictorHeads, predictor=PredictorOfBoth)
+        detector(OpenSetStandardROIHeads, PredictorHeads, predictor=PredictorOfBoth)
 
 
 def test_rotated_boxes_are_refused_by_name(toy_cfg):
@@ -195,7 +199,10 @@ def test_rotated_boxes_are_refused_by_name(toy_cfg):
 
 def test_point_rend_with_one_more_class_names_both_keys(toy_cfg):
     cfg = toy_cfg
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = "GeneralizedRCNN", PrototypeROIHeads.__name__
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = (
+        "GeneralizedRCNN",
+        OpenSetStandardROIHeads.__name__,
+    )
     cfg.MODEL.MASK_ON, cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON = True, True
     cfg.MODEL.POINT_HEAD = CfgNode({"NUM_CLASSES": 80})
     with pytest.raises(
@@ -205,6 +212,6 @@ def test_point_rend_with_one_more_class_names_both_keys(toy_cfg):
 
 
 def test_scripting_says_what_to_do_instead(detector):
-    model = detector(EvidentialROIHeads).eval()
+    model = detector(OpenSetStandardROIHeads).eval()
     with pytest.raises(ConfigError, match="MixedHeads cannot be scripted: trace the detector"):
         scripting_with_instances(model, {"scores": torch.Tensor})

@@ -10,25 +10,21 @@ from detectron2.utils.events import EventStorage
 from osal_detectron2.modeling.meta_arch import auxiliary_cfg, target_cfg
 from osal_detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 
+FIELDS = {"PrototypeBranch": {"dist_known", "dist_unknown"}, "EvidentialBranch": {"cls_uncertainty"}}
 ALL_HEADS = [
-    (family, prefix)
-    for family in ("ROIHeads", "Res5ROIHeads")
-    for prefix in ("Prototype", "Evidential", "PrototypeEvidential")
+    (family, branches)
+    for family in ("StandardROIHeads", "Res5ROIHeads")
+    for branches in (["PrototypeBranch"], ["EvidentialBranch"], list(FIELDS))
 ]
-FIELDS = {
-    "Prototype": {"dist_known", "dist_unknown"},
-    "Evidential": {"cls_uncertainty"},
-    "PrototypeEvidential": {"dist_known", "dist_unknown", "cls_uncertainty"},
-}
 
 
 @pytest.fixture
 def detector_cfg(request, toy_cfg):
     """Config of a plain detector with the head under test."""
-    family, prefix = request.param
+    family, branches = request.param
     cfg = request.getfixturevalue("c4_cfg") if family == "Res5ROIHeads" else toy_cfg
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
-    cfg.MODEL.ROI_HEADS.NAME = prefix + family
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.BOX_BRANCHES = f"OpenSet{family}", branches
     cfg.OSAL.PROTOTYPE.WARMUP_ITERS, cfg.OSAL.PROTOTYPE.WARMUP_FRACTION = 1, 0.0
     return cfg
 
@@ -64,7 +60,6 @@ def test_trains_with_and_without_nuclei_and_every_parameter_gets_a_gradient(dete
 
 @pytest.mark.parametrize("detector_cfg", ALL_HEADS, indirect=True)
 def test_fields_belong_to_the_detections_that_carry_them(detector_cfg, make_input):
-    prefix = detector_cfg.MODEL.ROI_HEADS.NAME.split("R")[0]
     model = build_model(detector_cfg)
     train(model, [[make_input(0, 1, 2, seed=i)] for i in range(3)], lr=0.001)
     model.eval()
@@ -78,8 +73,9 @@ def test_fields_belong_to_the_detections_that_carry_them(detector_cfg, make_inpu
         detections, _ = heads(images, maps, proposals)
     for found, proposal in zip(detections, proposals):
         assert len(found) > 20
-        assert set(found.get_fields()) == FIELDS[prefix] | {
-            *("pred_boxes", "scores", "pred_classes", "loc_tightness", "logits", "roi_feature")
+        assert set(found.get_fields()) == {
+            *(field for branch in detector_cfg.MODEL.ROI_HEADS.BOX_BRANCHES for field in FIELDS[branch]),
+            *("pred_boxes", "scores", "pred_classes", "loc_tightness", "logits", "roi_feature"),
         }
         assert set(heads.detection_fields) <= set(found.get_fields())
         # Each detection must be explained by one proposal: the one whose features and logits it carries.
@@ -168,7 +164,8 @@ def test_plain_checkpoint_lacks_only_the_branches(toy_cfg, tmp_path, make_input)
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     plain = build_model(cfg)
     DetectionCheckpointer(plain, str(tmp_path)).save("plain")
-    cfg.MODEL.ROI_HEADS.NAME = "PrototypeEvidentialROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = ["PrototypeBranch", "EvidentialBranch"]
     ours = build_model(cfg)
     found = DetectionCheckpointer(ours)._load_model(torch.load(tmp_path / "plain.pth"))
     assert found.unexpected_keys == [] and found.incorrect_shapes == []
@@ -208,7 +205,7 @@ def test_train_on_predicted_boxes_hands_them_to_later_heads(toy_cfg, make_input)
 
 
 def test_two_empty_boxes_have_no_tightness(toy_cfg):
-    heads = ROI_HEADS_REGISTRY.get("EvidentialROIHeads")
+    heads = ROI_HEADS_REGISTRY.get("OpenSetStandardROIHeads")
     model = build_model(target_cfg(toy_cfg)).eval()
     assert isinstance(model.roi_heads, heads)
     point = Instances((128, 128))

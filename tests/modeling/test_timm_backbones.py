@@ -45,7 +45,7 @@ def detector_cfg(cfg):
     cfg.MODEL.ROI_HEADS.IN_FEATURES = levels
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
     cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 50
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"

@@ -98,7 +98,7 @@ def test_views():
     "key, value, says",
     [
         ("OSAL.DATA.UNKNOWN_POLICY", "negative", "UNKNOWN_POLICY.*drop, ignore"),
-        ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "EvidentialROIHeads"),
+        ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "OpenSetStandardROIHeads"),
         ("OSAL.AUXILIARY.ROI_HEADS_NAME", "StandardROIHeads", "OSAL.AUXILIARY.NMS"),
         ("OSAL.AUXILIARY.NMS", "soft", "OSAL.AUXILIARY.NMS"),
     ],

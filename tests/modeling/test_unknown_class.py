@@ -14,7 +14,7 @@ from detectron2.utils.events import EventStorage
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.modeling.fast_rcnn import EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
 from osal_detectron2.modeling.meta_arch import check_architecture
-from osal_detectron2.modeling.roi_heads import EvidentialROIHeads
+from osal_detectron2.modeling.roi_heads import OpenSetStandardROIHeads
 from osal_detectron2.modeling.unknown import (
     fold_logits,
     name_unknown,
@@ -130,9 +130,10 @@ def test_labels_of_the_three_kinds_of_target():
 HEADS = {
     "fpn": {},
     "cascade": {
-        "MODEL.ROI_HEADS.NAME": "PrototypeEvidentialCascadeROIHeads",
+        "MODEL.ROI_HEADS.NAME": "OpenSetCascadeROIHeads",
+        "MODEL.ROI_HEADS.BOX_BRANCHES": ["PrototypeBranch", "EvidentialBranch"],
         "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
-        "OSAL.AUXILIARY.ROI_HEADS_NAME": "PrototypeCascadeROIHeads",
+        "OSAL.AUXILIARY.ROI_HEADS_NAME": "OpenSetCascadeROIHeads",
     },
     "c4": {},
 }
@@ -183,7 +184,7 @@ def test_a_sure_unknown_nucleus_is_not_uncertain(toy_cfg):
 
 def test_prototypes_of_a_target_take_every_unknown_class_for_unknown(toy_cfg):
     toy_cfg.merge_from_list(["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
-    toy_cfg.MODEL.ROI_HEADS.NAME = "PrototypeROIHeads"
+    toy_cfg.MODEL.ROI_HEADS.BOX_BRANCHES = ["PrototypeBranch"]
     toy_cfg.OSAL.DATA.UNKNOWN_POLICY, toy_cfg.OSAL.DATA.UNKNOWN_CLASSES = "classes", ["plasma", "mitosis"]
     branch = build_model(toy_cfg).roi_heads.box_branches["prototype"]
     regions = Instances((9, 9))
@@ -211,7 +212,7 @@ def test_heads_that_would_show_the_class_are_refused(toy_cfg, architecture):
     toy_cfg.MODEL.META_ARCHITECTURE = architecture
     toy_cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     with pytest.raises(
-        ConfigError, match="UNKNOWN_POLICY class needs open-set ROI heads.*EvidentialROIHeads"
+        ConfigError, match="UNKNOWN_POLICY class needs open-set ROI heads.*OpenSetStandardROIHeads"
     ):
         check_architecture(toy_cfg)
     if architecture == "OSALRCNN":
@@ -241,7 +242,7 @@ def test_a_projects_own_predictor_hides_it_too_or_is_refused(toy_cfg):
                 ret = super()._init_box_head(cfg, input_shape)
                 return {**ret, "box_predictor": cls.kind(cfg, ret["box_head"].output_shape)}
 
-        heads[predictor] = type(f"{predictor.__name__}Heads", (EvidentialROIHeads, Heads), {})
+        heads[predictor] = type(f"{predictor.__name__}Heads", (OpenSetStandardROIHeads, Heads), {})
     toy_cfg.OSAL.DATA.UNKNOWN_POLICY = "class"
     shapes = {"p2": ShapeSpec(channels=16, stride=4), "p3": ShapeSpec(channels=16, stride=8)}
     kept = heads[Own](toy_cfg, shapes).box_predictor

@@ -17,7 +17,7 @@ from osal_detectron2 import add_osal_config
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.engine.from_config import apply_strategy
 from osal_detectron2.modeling.meta_arch import check_architecture
-from osal_detectron2.modeling.roi_heads import EvidentialROIHeads, box_predictors
+from osal_detectron2.modeling.roi_heads import OpenSetStandardROIHeads, box_predictors
 from osal_detectron2.scoring.pool import check_needs
 from osal_detectron2.strategies import get_strategy
 
@@ -32,11 +32,7 @@ ZOO = {
     "keypoint_fpn": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml",
 }
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_3x.yaml"
-OURS = {
-    "StandardROIHeads": "PrototypeEvidentialROIHeads",
-    "Res5ROIHeads": "PrototypeEvidentialRes5ROIHeads",
-    "CascadeROIHeads": "PrototypeEvidentialCascadeROIHeads",
-}
+BOTH = ["PrototypeBranch", "EvidentialBranch"]
 
 
 def zoo_cfg(path):
@@ -88,7 +84,7 @@ def iou(a, b):
 @pytest.mark.parametrize("name", ZOO)
 def test_a_zoo_config_with_our_heads_trains_and_its_detections_carry_the_fields(name):
     cfg = zoo_cfg(ZOO[name])
-    cfg.MODEL.ROI_HEADS.NAME = OURS[cfg.MODEL.ROI_HEADS.NAME]
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.BOX_BRANCHES = f"OpenSet{cfg.MODEL.ROI_HEADS.NAME}", BOTH
     torch.manual_seed(0)
     model = build_model(cfg).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -146,7 +142,7 @@ def test_evidential_heads_train_and_detect_as_the_plain_ones_masks_and_keypoints
     cfg = zoo_cfg(ZOO[name])
     torch.manual_seed(0)
     plain = build_model(cfg)
-    cfg.MODEL.ROI_HEADS.NAME = OURS[cfg.MODEL.ROI_HEADS.NAME].removeprefix("Prototype")
+    cfg.MODEL.ROI_HEADS.NAME = f"OpenSet{cfg.MODEL.ROI_HEADS.NAME}"
     ours = build_model(cfg)
     assert list(ours.state_dict()) == list(plain.state_dict())
     ours.load_state_dict(plain.state_dict())
@@ -175,7 +171,7 @@ class HeadsOfAProject(StandardROIHeads):
 
 
 def test_ours_mix_with_the_heads_of_a_project():
-    class MixedROIHeads(EvidentialROIHeads, HeadsOfAProject):
+    class MixedROIHeads(OpenSetStandardROIHeads, HeadsOfAProject):
         pass
 
     cfg = zoo_cfg(ZOO["faster_fpn"])
@@ -193,25 +189,56 @@ def test_ours_mix_with_the_heads_of_a_project():
 def test_the_page_on_plugging_in_a_head_runs_as_it_is_written(tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[2] / "docs/plug_in_head.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
         exec(block, names)
     assert names["found"].has("cls_uncertainty") and "MixedROIHeads" not in page
     cfg = zoo_cfg(ZOO["faster_fpn"])
-    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = "MyEvidentialROIHeads", 16
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = "MyOpenSetROIHeads", 16
     heads = build_model(cfg).roi_heads
     assert heads.mine.out_features == 3 and "cls_uncertainty" in heads.detection_fields
-    table = set(re.findall(r"`(\w+ROIHeads)`", page)) - {"MyROIHeads", "MyEvidentialROIHeads"}
-    assert table >= set(OURS.values()) and all(name in ROI_HEADS_REGISTRY for name in table)
+    table = set(re.findall(r"`(\w+ROIHeads)`", page)) - {"MyROIHeads", "MyOpenSetROIHeads"}
+    assert {"OpenSetStandardROIHeads", "OpenSetRes5ROIHeads", "OpenSetCascadeROIHeads"} < table
+    assert all(name in ROI_HEADS_REGISTRY for name in table)
+    for zoo in ("faster_fpn", "faster_c4", "cascade_mask"):
+        check_area_branch(zoo_cfg(ZOO[zoo]))
+
+
+def check_area_branch(cfg):
+    """The branch of the page learns in these heads, with and without nuclei, and its field is on the detections."""
+    cfg.MODEL.ROI_HEADS.NAME = f"OpenSet{cfg.MODEL.ROI_HEADS.NAME}"
+    cfg.MODEL.ROI_HEADS.BOX_BRANCHES = [*BOTH, "AreaBranch"]
+    cfg.MODEL.MASK_ON = False
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    optimizer = torch.optim.SGD(model.roi_heads.box_branches["area"].parameters(), lr=0.05)
+    history = []
+    with EventStorage():
+        for tile in [make_tile(0, 1), *[make_tile(3, 0)] * 6]:
+            history.append(model([tile])["loss_area"])
+            optimizer.zero_grad()
+            history[-1].backward()
+            optimizer.step()
+    assert history[0] == 0 and 0 < history[-1] < history[1]
+    with torch.no_grad():
+        (found,) = model.eval()([make_tile(2, 3)])
+    assert len(found["instances"]) == len(found["instances"].area) > 5
+    for names, match in (
+        (["AreaBranch", "AreaBranch"], "two of them are called 'area'"),
+        (["MyBranch"], "no box branch 'MyBranch'; choose of .*EvidentialBranch.* import the file"),
+    ):
+        cfg.MODEL.ROI_HEADS.BOX_BRANCHES = names
+        with pytest.raises(ConfigError, match=match):
+            build_model(cfg)
 
 
 @pytest.mark.parametrize("name", ["faster_fpn", "mask_c4", "cascade_mask"])
 def test_checkpoints_go_both_ways_with_only_the_branches_reported(name, tmp_path):
     cfg = zoo_cfg(ZOO[name])
     plain = build_model(cfg)
-    cfg.MODEL.ROI_HEADS.NAME = OURS[cfg.MODEL.ROI_HEADS.NAME]
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.BOX_BRANCHES = f"OpenSet{cfg.MODEL.ROI_HEADS.NAME}", BOTH
     ours = build_model(cfg)
     new = {key for key in ours.state_dict() if "box_branches" in key}
     assert new and set(ours.state_dict()) - set(plain.state_dict()) == new

@@ -60,7 +60,7 @@ def test_repack_in_the_message_is_the_pinned_one():
 def test_models_are_registered(lines):
     check = (
         "\nfrom detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY"
-        "\nMETA_ARCH_REGISTRY.get('OSALRCNN'); ROI_HEADS_REGISTRY.get('PrototypeROIHeads')"
+        "\nMETA_ARCH_REGISTRY.get('OSALRCNN'); ROI_HEADS_REGISTRY.get('OpenSetStandardROIHeads')"
     )
     done = run_python(lines + check)
     assert done.returncode == 0, done.stderr

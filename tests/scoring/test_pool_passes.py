@@ -26,7 +26,7 @@ def detector():
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 8
     cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
     cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 10
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialRes5ROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetRes5ROIHeads"
     return build_model(target_cfg(cfg))
 
 

@@ -253,7 +253,7 @@ def detector():
     cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
     cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 20
-    cfg.MODEL.ROI_HEADS.NAME = "EvidentialROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "OpenSetStandardROIHeads"
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"

@@ -16,7 +16,7 @@ from osal_detectron2.modeling.evidence import EvidentialBranch
 from osal_detectron2.modeling.fast_rcnn import OpenSetFastRCNNOutputLayers
 from osal_detectron2.modeling.meta_arch import OSALRCNN
 from osal_detectron2.modeling.prototypes import PrototypeBranch
-from osal_detectron2.modeling.roi_heads import EvidentialROIHeads, PrototypeROIHeads
+from osal_detectron2.modeling.roi_heads import OpenSetStandardROIHeads
 
 
 def target_detector(
@@ -50,7 +50,7 @@ def target_detector(
             post_nms_topk=(1000, 1000),
             nms_thresh=0.7,
         ),
-        roi_heads=L(EvidentialROIHeads)(
+        roi_heads=L(OpenSetStandardROIHeads)(
             num_classes=num_classes,
             batch_size_per_image=512,
             positive_fraction=0.25,
@@ -91,7 +91,6 @@ def auxiliary_detector(target):
     """The same detector, of two classes known and unknown, with prototypes."""
     auxiliary = deepcopy(target)
     heads = auxiliary.roi_heads
-    heads._target_ = PrototypeROIHeads
     heads.num_classes = 2
     heads.box_predictor.pop("num_unknown", None)
     heads.box_branches = L("builtins.dict")(
