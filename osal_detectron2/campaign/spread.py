@@ -40,9 +40,10 @@ def spread(
 ) -> tuple[list[int], list[str]]:
     """(rows of `size` tiles, the reason of each): over what the tiles look like, then over slides.
 
-    features: (T, F). k-means with `size` centres on standardised features, a tile near each centre: TypiClust (Hacohen
-    et al., ICML 2022) without its learnt features. Of the nearer half of each cluster comes a tile of the slide that
-    was asked least so far, so that no slide fills the batch. The largest clusters come first.
+    features: (T, F). k-means with `size` centres on standardised features, and tiles near the centres: TypiClust
+    (Hacohen et al., ICML 2022) without its learnt features. A cluster is asked by its size, so that ink, folds and
+    other rare sights take no more places than they have in the pool; of its nearer half comes the slide that was asked
+    least so far, so that no slide fills the batch. The largest clusters come first.
     """
     from sklearn.cluster import KMeans
 
@@ -54,17 +55,26 @@ def spread(
     kmeans = KMeans(min(size, distinct), random_state=derive_seed("campaign-spread", seed) % 2**32, n_init=4)
     cluster = kmeans.fit_predict(points)
     distance = ((points - kmeans.cluster_centers_[cluster]) ** 2).sum(axis=1)
+    members = sorted(Counter(cluster.tolist()).items(), key=lambda item: (-item[1], item[0]))
     asked: Counter = Counter()
     rows, reasons = [], []
-    for label, members in sorted(Counter(cluster.tolist()).items(), key=lambda item: (-item[1], item[0])):
+    for (label, number), places in zip(members, shares([n for _, n in members], size)):
         near = sorted(np.flatnonzero(cluster == label).tolist(), key=lambda i: (distance[i], i))
-        near = near[: max(1, len(near) // 2)]
-        row = min(near, key=lambda i: asked[slides[i]])  # the first is the nearest
-        asked[slides[row]] += 1
-        rows.append(row)
-        reasons.append(f"stands for {members} tiles that look alike; slide {slides[row]}")
-    rest = [i for i in range(total) if i not in set(rows)]
-    for row in generator("campaign-fill", seed).permutation(rest).tolist()[: size - len(rows)]:
-        rows.append(row)
-        reasons.append(f"drawn at random; slide {slides[row]}")
+        near = near[: max(places, len(near) // 2)]
+        for _ in range(places):
+            row = min(near, key=lambda i: asked[slides[i]])  # the first is the nearest
+            near.remove(row)
+            asked[slides[row]] += 1
+            rows.append(row)
+            reasons.append(f"stands for {number / places:.0f} tiles that look alike; slide {slides[row]}")
     return rows, reasons
+
+
+def shares(sizes: Sequence[int], places: int) -> list[int]:
+    """How many of `places` each of `sizes` gets, in proportion, by largest remainders; never more than its size."""
+    exact = np.array(sizes) * places / sum(sizes)
+    given = np.floor(exact).astype(int)
+    order = sorted(range(len(sizes)), key=lambda i: (given[i] - exact[i], i))
+    for i in order[: places - int(given.sum())]:
+        given[i] += 1
+    return given.tolist()

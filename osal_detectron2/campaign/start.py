@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.annotation_cost import AnnotationCost
 from ..core.errors import ConfigError, DataError, LedgerError, OutputError
 from ..core.labels import LABELLED, REVIEWED_EMPTY, TileLabels
 from ..core.lock import RunLock
@@ -22,7 +23,7 @@ from .images import add_labels, find_parents
 from .record import begin_record
 from .spread import draw, hold_apart, spread
 
-SECONDS_PER_TILE, SECONDS_PER_NUCLEUS = 15.0, 3.0  # OSAL.ORACLE's, until times are measured
+ASSUMED = AnnotationCost()  # until times are measured
 _PER_NUCLEUS = 2.0  # nuclei stand this many of their sides apart in dense tissue
 _FEWEST, _MOST = 4, 200  # tiles of a batch
 
@@ -33,9 +34,9 @@ def sitting(settings: Settings) -> int:
     return tiles_in(settings.minutes, nuclei)
 
 
-def tiles_in(minutes: float, nuclei: float) -> int:
-    """Tiles of so many nuclei that somebody labels in `minutes`; 4 to 200."""
-    seconds = SECONDS_PER_TILE + SECONDS_PER_NUCLEUS * nuclei
+def tiles_in(minutes: float, nuclei: float, cost: AnnotationCost = ASSUMED) -> int:
+    """Tiles of so many nuclei that somebody labels in `minutes`, each by hand; 4 to 200."""
+    seconds = 60 * cost.minutes(tiles=1, nuclei=nuclei)
     return min(_MOST, max(_FEWEST, math.floor(minutes * 60 / seconds)))
 
 
@@ -159,8 +160,8 @@ def _ask(
         "known": settings.known,
         "classes": settings.classes,
         "seed": seed,
-        "seconds_per_tile": SECONDS_PER_TILE,
-        "seconds_per_nucleus": SECONDS_PER_NUCLEUS,
+        "seconds_per_tile": ASSUMED.per_tile,
+        "seconds_per_nucleus": ASSUMED.per_nucleus,
     }
     begin_record(
         folder / TEST_RECORD,

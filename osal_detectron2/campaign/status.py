@@ -11,6 +11,7 @@ from ..core.rounds import INIT
 from ..oracles.progress import BatchStatus, batch_status
 from .folder import FIRST_RECORD, TEST_RECORD, Campaign
 from .label_studio import known_address
+from .times import describe_times
 from .training import awaited, planned
 
 
@@ -31,7 +32,9 @@ def campaign_status(campaign: Campaign) -> str:
     lines += [f"note      {note}" for note in campaign.notes]
     lines += [f"first     {_record(first)}", f"test set  {_record(test)}"]
     lines += [f"training  {text}" for text in _training(campaign)]
-    lines += [f"unknown   {text}" for text in _cannot_say(campaign, test)]
+    if times := describe_times(campaign):
+        lines.append(f"time      {times}")
+    lines += [f"unclear   {text}" for text in _cannot_say(campaign, test)]
     return "\n".join([*lines, f"next      {next_command(campaign)}"])
 
 

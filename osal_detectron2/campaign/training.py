@@ -16,6 +16,7 @@ from ..oracles.cost import mean_nuclei
 from .folder import FIRST_RECORD, POOL, TEST, TEST_RECORD, Campaign
 from .record import commit_if_complete, has_nuclei
 from .start import tiles_in
+from .times import cost_so_far, price_options
 
 CONFIG, FIRST_LIST = "config.yaml", "first.txt"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -81,14 +82,16 @@ def config_of(campaign: Campaign, labels: Mapping[str, TileLabels]) -> str:
         image_root=str(campaign.tiles),
     )
     per_tile = mean_nuclei(labels.values()) or 0.0
-    tiles = tiles_in(settings.minutes, per_tile)
+    cost = cost_so_far(campaign)
+    tiles = tiles_in(settings.minutes, per_tile, cost)
     budget = "OSAL.BUDGET."
     own = [
         Setting(budget + "INIT_FILE", FIRST_LIST, "The tiles that were labelled first."),
         Setting(
             budget + "QUERY_TILES",
             tiles,
-            f"A sitting of {settings.minutes:g} minutes, at {per_tile:.0f} nuclei a tile.",
+            f"A sitting of {settings.minutes:g} minutes, at {per_tile:.0f} nuclei a tile, {cost.per_tile:.0f} s a tile "
+            f"and {cost.per_nucleus:.1f} s a nucleus.",
         ),
         Setting(budget + "NUM_QUERIES", settings.batches, "More later: osal campaign next --batches N."),
         Setting("OSAL.DATA.KNOWN_CLASSES", list(settings.known), "In the order of the detector's outputs."),
@@ -105,7 +108,7 @@ def with_labels(coco: Mapping, labels: Mapping[str, TileLabels]) -> dict:
     """The parsed COCO file of tiles, with the boxes of `labels`; classes that people have added are added."""
     ids = {c["name"]: c["id"] for c in coco["categories"]}
     images = {image["file_name"]: image["id"] for image in coco["images"]}
-    annotations = []
+    annotations: list[dict] = []
     for key, tile in labels.items():
         if tile.state == REJECTED:
             continue
@@ -136,7 +139,7 @@ def must_wait(campaign: Campaign, *, batches: int | None = None, unmeasured: boo
 def train_options(campaign: Campaign, batches: int | None = None) -> list[str]:
     """What the training command gets after its config: places, which may differ between machines, and the budget."""
     here = campaign.folder.absolute()
-    words = {
+    words: dict[str, object] = {
         "OUTPUT_DIR": campaign.run.absolute(),
         "OSAL.DATA.TRAIN_JSON": here / POOL,
         "OSAL.DATA.TRAIN_IMAGE_ROOT": here / "tiles",
@@ -148,6 +151,7 @@ def train_options(campaign: Campaign, batches: int | None = None) -> list[str]:
     }
     if batches is not None:
         words["OSAL.BUDGET.NUM_QUERIES"] = batches
+    words |= price_options(campaign)
     return [str(word) for pair in words.items() for word in pair]
 
 

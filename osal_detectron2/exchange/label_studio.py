@@ -58,7 +58,8 @@ def task(request: Request, key: str, *, rank: int, image: str) -> dict:
         **{f"score_{name}": value for name, value in tile.ranking.items()},
     }
     drafts = [_region(f"draft{i}", tile, *draft) for i, draft in enumerate(tile.drafts)]
-    return {"data": data, "predictions": [{"model_version": f"osal {request.round_index}", "result": drafts}]}
+    shown = [{"model_version": f"osal {request.round_index}", "result": drafts}] if drafts else []
+    return {"data": data, "predictions": shown}
 
 
 def labelling_config(classes: Sequence[str]) -> str:

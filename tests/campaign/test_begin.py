@@ -122,7 +122,7 @@ def test_labels_become_the_record_and_the_config_follows_from_them(campaign):
     assert sum(tile.state == REJECTED for tile in states) == 1 and {tile.annotator for tile in states} == {
         "anna"
     }
-    assert "unknown " not in campaign_status(campaign)
+    assert "unclear " not in campaign_status(campaign)
     assert verify_campaign(campaign.folder) == []
     labels = campaign.folder / "test/rounds/init/labels.json"
     labels.write_text(labels.read_text().replace("tumor", "plasma"))

@@ -63,7 +63,7 @@ def test_a_whole_campaign_on_real_tiles(tmp_path):
         while terminal.kills:
             terminal.run("sync", folder, most=1, within=2)
         print(said, terminal.killed, file=sys.stderr)
-        assert "3 of 3 rounds finished" in said and "unknown " not in said
+        assert "3 of 3 rounds finished" in said and "unclear  " not in said
         tasks = [t["data"]["osal_key"] for t in api.tasks(project)]
     assert len(terminal.killed) == KILLS and verify_campaign(folder) == []
     run = Ledger.open(campaign.run)

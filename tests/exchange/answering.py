@@ -19,7 +19,7 @@ BOXES = {
 def label_studio(folder):
     tasks = json.loads((folder / "tasks.json").read_text())
     for number, task in enumerate(tasks[:4]):
-        result = json.loads(json.dumps(task["predictions"][0]["result"]))
+        result = json.loads(json.dumps((task["predictions"] or [{"result": []}])[0]["result"]))
         if number == 0:
             result[0]["value"]["x"] += 100 / 97
             result[1]["value"]["rectanglelabels"] = ["debris"]
