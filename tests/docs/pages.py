@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 
-PROGRAM = r"(\$ )?(#|cells=|for |mkdir |(\w+=\S* )*(python3?|make|pip|torchrun|\.venv/bin/python)( |$))"
+PROGRAM = r"(\$ )?(#|cells=|for |mkdir |(\w+=\S* )*(python3?|osal|make|pip|torchrun|\.venv/bin/python)( |$))"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 INDENTED = re.compile(r"(?:(?<=\n)|^)(?: {4,}\S.*(?:\n|$))(?:(?: {4,}.*| *)(?:\n|$))*")
 INLINE = re.compile(r"`(python \w+/\w+\.py [^`]+)`")

@@ -5,6 +5,7 @@ Everything else runs as it is written. Keep this short: an entry here is somethi
 
 # (pattern, replacement): what no test machine has.
 SUBSTITUTIONS = [
+    (r"^osal campaign", "python -m osal_detectron2.campaign"),
     (r"--num-gpus 8", "--num-gpus 2"),  # two processes on the CPU
     (r"--gpus 0", ""),
     (r"INIT_TILES \d+", "INIT_TILES 3"),
@@ -42,6 +43,7 @@ NOT_RUN = [
         r"benchmarks/(screening|judge).py|localiser_data",
         "hours of a comparison on all of CoNSeP; tests/benchmark/test_screening.py runs its steps",
     ),
+    (r"campaign sync|^label-studio", "a server of Label Studio; tests/campaign/test_label_studio.py has one"),
     (r"uncertainty_quality.py RUN \.\.\.", "RUN stands for a run"),
 ]
 
@@ -88,6 +90,10 @@ GIVEN = {
             "python tests/docs/answer_tasks.py batches/label_studio project-1.json\n",
         ),
         ("job_1.zip", "python -m zipfile -c job_1.zip batches/cvat/annotations.xml\n"),
+    ],
+    "campaign": [
+        ("campaign init lung", "mkdir scans && cp datasets/synthetic/rgb/*.png scans\n"),
+        ("job_1.zip", "python -m zipfile -c job_1.zip batches/first/annotations.xml\n"),
     ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
     "lazy_config": [("predict.py output/lazy", REGIONS)],
