@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..core.store import write_bytes, write_json
 from ..evaluation.learning_curve import aulc, shared_range, write_csv
+from ..evaluation.table import markdown_table
 from .results import (
     FULL,
     REFERENCES,
@@ -246,7 +247,7 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
         for key in ("labelled_tiles", "nuclei_annotated", "minutes_annotated", "passes"):
             cells.append(_spread(row, key, ".0f"))
         body.append(cells)
-    return _markdown(titles, body)
+    return markdown_table(titles, body)
 
 
 def _comparison(rows: Sequence[Mapping], name: str) -> str:
@@ -265,7 +266,7 @@ def _comparison(rows: Sequence[Mapping], name: str) -> str:
             cells.append(f"{paired.wins}/{paired.ties}/{paired.losses}")
             cells.append("" if paired.p is None else "< 0.001" if paired.p < 0.001 else f"{paired.p:.3f}")
         body.append(cells)
-    return _markdown(titles, body)
+    return markdown_table(titles, body)
 
 
 def _spread(row: Mapping, key: str, form: str) -> str:
@@ -273,11 +274,6 @@ def _spread(row: Mapping, key: str, form: str) -> str:
         return ""
     spread = row[f"{key}_sd"]
     return format(row[key], form) + ("" if spread is None else f" ± {format(spread, form)}")
-
-
-def _markdown(titles: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _flat(row: Mapping) -> dict:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from tabulate import tabulate
+
 from ..core.annotation_cost import AnnotationCost
 from .learning_curve import aulc
 
@@ -80,6 +82,12 @@ def layout(titles: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*head, *body)]
     lines = [*head, ["-" * width for width in widths], *body]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
+
+
+def markdown_table(titles: Sequence[str], body: Sequence[Sequence]) -> str:
+    """Markdown, the columns right-aligned but the first."""
+    aligned = ("left", *["right"] * (len(titles) - 1))
+    return tabulate(body, titles, tablefmt="pipe", disable_numparse=True, colalign=aligned)
 
 
 def cell(value, form: str) -> str:

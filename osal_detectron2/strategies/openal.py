@@ -47,12 +47,11 @@ def shrunk_precision(deviations: np.ndarray, *, shrink: float) -> np.ndarray:
 
     The identity where nothing deviates, as for a single nucleus: the distance is then Euclidean.
     """
-    dim = deviations.shape[1]
-    covariance = deviations.T @ deviations / len(deviations)
-    spread = np.trace(covariance) / dim
-    if spread < 1e-12:
-        return np.eye(dim)
-    return np.linalg.inv((1 - shrink) * covariance + shrink * spread * np.eye(dim))
+    from sklearn.covariance import ShrunkCovariance
+
+    if np.square(deviations).mean() < 1e-12:
+        return np.eye(deviations.shape[1])
+    return ShrunkCovariance(shrinkage=shrink, assume_centered=True).fit(deviations).precision_
 
 
 @dataclass(frozen=True)

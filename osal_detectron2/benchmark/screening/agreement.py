@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import kendalltau
 
+from ...evaluation.table import markdown_table
 from .paired import difference
+
+_TITLES = (
+    *("setting", "side", "price", "arm", "seeds", "full training", "screening"),
+    *("- Random, full", "- Random, screening"),
+)
 
 
 def agreement_table(cells: Sequence[Mapping], *, control: str = "random") -> str:
@@ -22,12 +28,7 @@ def agreement_table(cells: Sequence[Mapping], *, control: str = "random") -> str
         if cell["views"] == views:
             key = (cell["setting"], cell["side"], cell["policy"], cell["price_index"])
             groups.setdefault(key, {}).setdefault(cell["arm"], {})[cell["seed"]] = cell
-    lines = [f"{views} labelled-nucleus views each", ""]
-    lines += [
-        "| setting | side | price | arm | seeds | full training | screening | - Random, full | - Random, screening |"
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    notes = []
+    rows, notes = [], []
     for (setting, side, policy, price), arms in sorted(groups.items()):
         seeds = sorted(set.intersection(*(set(by_seed) for by_seed in arms.values())))
         if not seeds or control not in arms:
@@ -39,12 +40,11 @@ def agreement_table(cells: Sequence[Mapping], *, control: str = "random") -> str
                 "" if arm == control else f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
                 for d in (difference(full[arm], full[control]), difference(screened[arm], screened[control]))
             ]
-            means = f"{full[arm].mean():.2f} | {screened[arm].mean():.2f}"
-            row = (setting, side, arms[arm][seeds[0]]["price"], arm, len(seeds), means, *both)
-            lines.append("| " + " | ".join(str(value) for value in row) + " |")
+            means = [f"{values[arm].mean():.2f}" for values in (full, screened)]
+            rows.append((setting, side, arms[arm][seeds[0]]["price"], arm, len(seeds), *means, *both))
         if len(arms) > 2:
             tau = kendalltau([full[a].mean() for a in arms], [screened[a].mean() for a in arms]).statistic
             notes.append(
                 f"{setting}, {side} px, {policy}, price {price}: Kendall's tau {tau:.2f} over {len(arms)} arms"
             )
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([f"{views} labelled-nucleus views each", "", markdown_table(_TITLES, rows), "", *notes])

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from ...core.store import atomic_path, write_json
+from ...evaluation.table import markdown_table
 from .paired import after_first, compare, random_of_drop, random_of_policy, random_tiles, seconds_to_reach
 
 SUMMARY_SCHEMA = "osal-screening-summary/1"
 _BESIDE = {random_of_policy: "difference_in_policy", random_tiles: "difference_to_tiles"}
+_TITLES = (
+    *("arm", "unknown", "seeds", "mAP50 at the prices", "- Random, mean over prices", "verdict"),
+    *("- Random of this policy", "- Random tiles of 250 px", "nuclei", "seconds"),
+)
 _NUMBERS = ("seconds", "regions", "nuclei", "known", "mAP50", "aose")
 
 
@@ -97,11 +102,7 @@ def markdown(entries: Sequence[Mapping], saved: Mapping[tuple, float]) -> str:
             f"Prices: {spent} s.",
             "",
         ]
-        lines += [
-            "| arm | unknown | seeds | mAP50 at the prices | - Random, mean over prices | verdict "
-            "| - Random of this policy | - Random tiles of 250 px | nuclei | seconds |"
-        ]
-        lines += ["|" + "---|" * 10]
+        rows = []
         for e in sorted(mine, key=lambda e: -e["difference"][0] if "difference" in e else 0.0):
             if "difference" not in e:
                 continue
@@ -111,8 +112,8 @@ def markdown(entries: Sequence[Mapping], saved: Mapping[tuple, float]) -> str:
             row += ["", ""] if control else [_interval(e["difference"]), e["verdict"]]
             row += [_interval(e.get(name)) for name in _BESIDE.values()]
             row += [f"{e['nuclei'][-1]:.0f}", "-" if share is None else f"{share:.2f}"]
-            lines.append("| " + " | ".join(str(v) for v in row) + " |")
-        lines.append("")
+            rows.append(row)
+        lines += [markdown_table(_TITLES, rows), ""]
     lines.append(
         "seconds: what the arm needs for Random's mAP50 at the last price but one, Random's seconds being 1."
     )
