@@ -93,7 +93,7 @@ def test_methods_are_compared_first_over_the_minutes_that_all_have_paid(tmp_path
     assert full["aulc_minutes"] is None
     text = format_markdown(list(rows.values()), reference="osal_nd", target=0.95)
     assert (
-        text.index("AULC over minutes |") < text.index("| AULC |")
+        text.index(" AULC over minutes |") < text.index(" AULC |")
         and f"**{random['aulc_minutes']:.2f}**" in text
     )
 
