@@ -1,15 +1,19 @@
 """Every strategy and every named option runs to the end, and so do the pools that no example shows."""
 
+import importlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from miniature import train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from osal_detectron2.core.verify import verify
+from osal_detectron2.deploy.load import load_detector
 from osal_detectron2.evaluation.learning_curve import read_curve
-from osal_detectron2.strategies import available, get_strategy
+from osal_detectron2.modeling.box_branch import BOX_BRANCH_REGISTRY
+from osal_detectron2.strategies import available, base, get_strategy
 
 SHORT = ("OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 3)
 REFERENCE_STRATEGY = "osal_nd"
@@ -65,6 +69,69 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
 )
 def test_every_named_option_runs(tiny_config, tmp_path, options):
     run(tiny_config, tmp_path, *options)
+
+
+OF_A_STRANGER = '''
+"""A box branch and a strategy that reads what it gives, in a file of a stranger's."""
+
+import torch
+
+from osal_detectron2.modeling.box_branch import BOX_BRANCH_REGISTRY, BoxBranch
+from osal_detectron2.strategies.base import Detections, Selection, Strategy, register, require_pool
+
+
+@BOX_BRANCH_REGISTRY.register()
+class NucleusBranch(BoxBranch):
+    """Whether a region is a nucleus at all."""
+
+    name = "nucleus"
+    field_names = ("is_nucleus",)
+
+    def __init__(self, cfg, feature_dim):
+        super().__init__()
+        self.score = torch.nn.Linear(feature_dim, 1)
+
+    def losses(self, features, proposals, num_classes):
+        nucleus = torch.cat([p.gt_classes for p in proposals]) < num_classes
+        score = self.score(features.flatten(1)).squeeze(1)
+        return {"loss_nucleus": torch.nn.functional.binary_cross_entropy_with_logits(score, nucleus.float())}
+
+    def fields(self, features, logits):
+        return {"is_nucleus": self.score(features.flatten(1)).squeeze(1).sigmoid()}
+
+
+@register
+class Doubtful(Strategy):
+    name = "doubtful"
+    needs = {"target": ("is_nucleus",)}
+
+    def select(self, context):
+        require_pool(context)
+        table = yield Detections(over=context.pool, fields=("is_nucleus",))
+        score = {k: float(abs(table[k]["is_nucleus"] - 0.5).mean()) if len(table[k]["boxes"]) else 9.0 for k in table}
+        selected = tuple(context.rank(context.pool, {k: -v for k, v in score.items()})[: context.size])
+        return Selection(selected=selected, scores={"score": score}, reasons=dict.fromkeys(selected, "doubtful"))
+'''
+
+
+def test_a_box_branch_in_a_file_of_one_s_own_trains_and_is_asked(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(BOX_BRANCH_REGISTRY, "_obj_map", dict(BOX_BRANCH_REGISTRY._obj_map))
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    (tmp_path / "of_a_stranger.py").write_text(OF_A_STRANGER)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("of_a_stranger")
+    branches = ("OSAL.STRATEGY", "doubtful", "MODEL.ROI_HEADS.BOX_BRANCHES")
+    folder = tmp_path / "run"
+    run(tiny_config, folder, *branches, "[EvidentialBranch, NucleusBranch]")
+    scores = np.load(folder / "rounds/000/scores.npz")["score"]
+    assert np.isfinite(scores).sum() == 15 and (np.diff(np.unique(scores[np.isfinite(scores)])) > 0).any()
+    detector = load_detector(folder)
+    assert list(detector.target.roi_heads.box_branches) == ["evidence", "nucleus"]
+    first = torch.load(folder / "initial_weights.pth", weights_only=True)
+    key = "roi_heads.box_branches.nucleus.score.weight"
+    assert not torch.equal(first[key], detector.target.state_dict()[key])
+    assert train(tiny_config, "OUTPUT_DIR", tmp_path / "without", *branches, "[EvidentialBranch]") == 1
+    assert "add NucleusBranch to MODEL.ROI_HEADS.BOX_BRANCHES" in capsys.readouterr().err
 
 
 def test_a_query_larger_than_the_pool_takes_the_rest_and_ends(tiny_config, tiles, tmp_path):
