@@ -30,7 +30,8 @@ class Settings:
     """What `osal campaign init` was told. images, labelled, slides: paths; seed: of all that is drawn.
 
     tile: side in pixels; downsample: pixels of a slide a pixel of a tile; minutes: of one sitting; batches: queries;
-    test_fraction: share of the slides that is kept apart; slide_rule: how slides are told apart (grouping.py).
+    test_fraction: share of the slides that is kept apart; test_sittings: what labelling the test tiles takes;
+    slide_rule: how slides are told apart (grouping.py).
     """
 
     images: str
@@ -43,6 +44,7 @@ class Settings:
     downsample: float = 1.0
     nucleus_size: float = 20.0
     test_fraction: float = 0.2
+    test_sittings: float = 1.0
     labelled: str = ""
     slides: str = ""
     slide_rule: str = ""

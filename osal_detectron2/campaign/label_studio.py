@@ -46,7 +46,7 @@ class LabelStudio:
         found, address = [], f"/api/projects?{urlencode({'page_size': _PAGE})}"
         while address:
             answer = self._call("GET", address)
-            found += [p for p in answer["results"] if mark in (p.get("description") or "")]
+            found += [p for p in self._part(answer, "results") if mark in (p.get("description") or "")]
             following = answer.get("next")
             parts = urlsplit(following or "")
             address = f"{parts.path[parts.path.index('/api/') :]}?{parts.query}" if following else ""
@@ -66,9 +66,10 @@ class LabelStudio:
         while True:
             query = {"project": project, "page": page, "page_size": _PAGE, "fields": "all"}
             answer = self._call("GET", f"/api/tasks?{urlencode(query)}")
-            yield from answer["tasks"]
-            page, seen = page + 1, seen + len(answer["tasks"])
-            if seen >= answer["total"] or not answer["tasks"]:
+            tasks = self._part(answer, "tasks")
+            yield from tasks
+            page, seen = page + 1, seen + len(tasks)
+            if not tasks or seen >= self._part(answer, "total"):
                 return
 
     def uploads(self, project: int) -> dict[str, str]:
@@ -76,7 +77,7 @@ class LabelStudio:
         files = self._call("GET", f"/api/projects/{project}/file-uploads?all=true")
         found = {}
         for file in files:
-            path = file["file"]
+            path = self._part(file, "file")
             found[path.rpartition("/")[2].partition("-")[2]] = path
         return found
 
@@ -101,7 +102,8 @@ class LabelStudio:
 
     def users(self) -> dict[int, str]:
         """{id: e-mail address} of the people of the server."""
-        return {user["id"]: user["email"] for user in self._call("GET", "/api/users")}
+        users = self._call("GET", "/api/users")
+        return {self._part(user, "id"): self._part(user, "email") for user in users}
 
     # ---- HTTP -------------------------------------------------------------------------------------------
     def _call(self, method: str, path: str, body: object = None, *, kind: str = "application/json"):
@@ -114,6 +116,14 @@ class LabelStudio:
                     self._access = ""  # it has run out
                     continue
                 raise self._refusal(method, path, error) from None
+
+    def _part(self, answer: object, name: str):
+        """A field of an answer. Raises ServerError where it has another form than Label Studio's."""
+        if not isinstance(answer, dict) or name not in answer:
+            raise ServerError(
+                f"{self.url}: answers without {name!r}, as no Label Studio from 1.8 to 1.23 does"
+            )
+        return answer[name]
 
     @property
     def _is_personal(self) -> bool:
@@ -128,7 +138,7 @@ class LabelStudio:
                 answer = self._send("POST", "/api/token/refresh", body, {"Content-Type": "application/json"})
             except urllib.error.HTTPError as error:
                 raise self._refusal("POST", "/api/token/refresh", error) from None
-            self._access = answer["access"]
+            self._access = self._part(answer, "access")
         return f"Bearer {self._access}"
 
     def _send(self, method: str, path: str, data: bytes | None, headers: Mapping) -> object:

@@ -103,6 +103,7 @@ def check(settings: Settings) -> None:
         "--minutes": settings.minutes,
         "--tile": settings.tile,
         "--nucleus-size": settings.nucleus_size,
+        "--test-sittings": settings.test_sittings,
     }
     for option, value in numbers.items():
         if not math.isfinite(value) or value <= 0:
@@ -128,7 +129,7 @@ def _ask(
     """Divide the tiles, write their lists, and put the two first questions."""
     labelled = [t for t in tiles if t.boxes is not None]
     free = [t for t in tiles if t.boxes is None and t.group not in {one.group for one in labelled}]
-    size = sitting(settings)
+    size = max(_FEWEST, round(settings.test_sittings * sitting(settings)))
     if len(tiles) < 2 * _FEWEST:
         raise DataError(
             f"{settings.images}: {len(tiles)} usable tiles are too few; give more images, or --tile smaller"

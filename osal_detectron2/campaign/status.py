@@ -60,7 +60,12 @@ def next_command(campaign: Campaign) -> str:
 
 
 def _ask(campaign: Campaign) -> str:
+    """How people's answers come in; where they only disagree, how that is settled."""
     folder = shlex.quote(str(campaign.folder))
+    for record in awaited(campaign):
+        status = batch_status(record)
+        if status is not None and status.disputes and not status.pending_keys:
+            return f"osal run prefer {shlex.quote(str(record))} NAME"
     address = known_address(campaign.folder)
     if address:
         return f"osal campaign sync {folder}"

@@ -148,6 +148,7 @@ def train_options(campaign: Campaign, batches: int | None = None) -> list[str]:
         "OSAL.DATA.TEST_RECORD": here / TEST_RECORD,
         "OSAL.ORACLE.INIT_RECORD": here / FIRST_RECORD,
         "OSAL.BUDGET.INIT_FILE": here / FIRST_LIST,
+        "MODEL.DEVICE": campaign.settings.device or _device(),
     }
     if batches is not None:
         words["OSAL.BUDGET.NUM_QUERIES"] = batches
@@ -162,9 +163,11 @@ def train(campaign: Campaign, *, batches: int | None = None) -> None:
     quiet()
     from ..engine.command_line import argument_parser, run
 
-    if batches is None and Ledger.exists(campaign.run):
+    begun = Ledger.exists(campaign.run)  # then it knows its own config, on any machine
+    if batches is None and begun:
         batches = int(Ledger.open(campaign.run).header["config"]["OSAL.BUDGET.NUM_QUERIES"])
-    words = ["--config-file", str(campaign.folder / CONFIG), "--resume", *train_options(campaign, batches)]
+    config = [] if begun else ["--config-file", str(campaign.folder / CONFIG)]
+    words = [*config, "--resume", *train_options(campaign, batches)]
     run(argument_parser("", front="yaml").parse_intermixed_args(words))
 
 

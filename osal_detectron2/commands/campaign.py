@@ -36,6 +36,9 @@ def begin(parser: argparse.ArgumentParser) -> None:
         help="share of the slides kept to measure on (default: 0.2)",
     )
     parser.add_argument(
+        "--test-sittings", type=float, default=1.0, help="what labelling the test tiles takes (default: 1)"
+    )
+    parser.add_argument(
         "--slides", default="", metavar="CSV", help="which image is of which slide: image,slide"
     )
     parser.add_argument(

@@ -22,7 +22,7 @@ class Terminal:
 
     def run(self, *words, most=0, within=5.0):
         """The output of the last call. most: kills to spend on this command, at instants up to `within` seconds."""
-        command = [sys.executable, "-m", "osal_detectron2.campaign", *map(str, words)]
+        command = [sys.executable, "-m", "osal_detectron2", "campaign", *map(str, words)]
         while most and self.kills:
             delay = self.random.uniform(0.1, within)
             process = self._start(command)

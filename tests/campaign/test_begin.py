@@ -175,3 +175,13 @@ def test_a_changed_list_of_tiles_is_refused(campaign):
     with pytest.raises(LedgerError, match=r"pool.json: changed since the campaign began"):
         Campaign.open(campaign.folder)
     assert "pool.json" in verify_campaign(campaign.folder)[0]
+
+
+def test_annotators_who_disagree_are_settled_before_anything_else(campaign):
+    answer(campaign.folder / "first")
+    answer(campaign.folder / "test")
+    _, query, request = open_request(campaign.folder / "first")
+    other = Answer(next(iter(request.tiles)), TileLabels(REJECTED, annotator="ben"))
+    Answers.read(query, request.batch).and_then([other]).write(query, request)
+    last = campaign_status(campaign).splitlines()[-1]
+    assert "osal run prefer" in last and "first NAME" in last and must_wait(campaign)

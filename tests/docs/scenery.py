@@ -5,7 +5,6 @@ Everything else runs as it is written. Keep this short: an entry here is somethi
 
 # (pattern, replacement): what no test machine has.
 SUBSTITUTIONS = [
-    (r"^osal campaign", "python -m osal_detectron2.campaign"),
     (r"--num-gpus 8", "--num-gpus 2"),  # two processes on the CPU
     (r"--gpus 0", ""),
     (r"INIT_TILES \d+", "INIT_TILES 3"),
