@@ -202,7 +202,7 @@ def add_osal_config(cfg: CN) -> None:
     cfg.MODEL.TORCHVISION = CN()
     # Name of the constructor in torchvision.models, e.g. mobilenet_v2, resnet18, efficientnet_b0.
     cfg.MODEL.TORCHVISION.NAME = "mobilenet_v2"
-    # State dict of the whole classification network, a local file; empty: random weights.
+    # State dict of the whole classification network, a local file as for MODEL.TIMM.WEIGHTS; empty: random weights.
     cfg.MODEL.TORCHVISION.WEIGHTS = ""
     # Norm layers: "frozen" (with pre-trained weights only: frozen BatchNorm and random weights do not go
     # together), "BN" as the network comes, "GN" group normalisation (small batches from scratch).

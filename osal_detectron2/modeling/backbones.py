@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 
 import torch
 import torchvision
@@ -13,6 +12,8 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from torch import nn
 
 from osal_detectron2.core.errors import ConfigError
+
+from .weights_file import lacking_weights, load_fitting, read_weights
 
 NORMS = ("frozen", "BN", "GN")
 STRIDES = (4, 8, 16, 32)
@@ -155,8 +156,8 @@ def build_torchvision_network(name: str, *, weights: str = "") -> nn.Module:
 
     Args:
         name: constructor, e.g. "resnet18".
-        weights: file with a state dict of the whole network, or "" for random weights. The classifier may
-            have any number of classes, since it is not used.
+        weights: file with the state dict of the whole network (`weights_file.read_weights`), or "" for random
+            weights. The classifier may have any number of classes, since it is not used.
 
     Raises:
         ConfigError: no such network, no such file, or a file of another network.
@@ -170,23 +171,10 @@ def build_torchvision_network(name: str, *, weights: str = "") -> nn.Module:
         ) from error
     if not weights:
         return network
-    if not os.path.isfile(weights):
-        raise ConfigError(
-            f"MODEL.TORCHVISION.WEIGHTS: there is no file '{weights}'; give a local file, or '' for none"
-        )
-    try:
-        state = dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise ConfigError(
-            f"MODEL.TORCHVISION.WEIGHTS: '{weights}' is no PyTorch state dict ({error})"
-        ) from error
-    own = network.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == getattr(v, "shape", None)}
-    network.load_state_dict(fitting, strict=False)
+    fit = load_fitting(network, read_weights(weights, key="MODEL.TORCHVISION.WEIGHTS"))
     blocks = {id(block) for block in trunk_blocks(network)}
     trunk = tuple(f"{prefix}." for prefix, module in network.named_modules() if id(module) in blocks)
-    lacking = [k for k in own if k.startswith(trunk) and k not in fitting and "num_batches" not in k]
-    if lacking:
+    if lacking := [k for k in lacking_weights(network, fit) if k.startswith(trunk)]:
         raise ConfigError(
             f"MODEL.TORCHVISION.WEIGHTS: '{weights}' does not fit {name}: {len(lacking)} weights are missing "
             f"or of another shape, e.g. '{lacking[0]}'"

@@ -195,15 +195,15 @@ class OSALRCNN(nn.Module):
         # The target first: with one seed it then starts from the weights of the baselines' plain detector.
         target = build_model(target_cfg(cfg))
         auxiliary = build_model(auxiliary_cfg(cfg))
-        _set_nms(auxiliary, cfg.OSAL.AUXILIARY.NMS)
-        _set_temperature(auxiliary, cfg.OSAL.AUXILIARY.TEMPERATURE)
+        node = cfg.OSAL.AUXILIARY
+        _set_up_predictors(auxiliary, nms=node.NMS, temperature=node.TEMPERATURE)
         return {
             "auxiliary": auxiliary,
             "target": target,
             "num_known": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "unknown_policy": cfg.OSAL.DATA.UNKNOWN_POLICY,
-            "auxiliary_classes": cfg.OSAL.AUXILIARY.CLASSES,
-            "auxiliary_backbone": cfg.OSAL.AUXILIARY.BACKBONE,
+            "auxiliary_classes": node.CLASSES,
+            "auxiliary_backbone": node.BACKBONE,
         }
 
     @property
@@ -243,32 +243,25 @@ class OSALRCNN(nn.Module):
         return {**item, "instances": view(item["instances"], *args)}
 
 
-def _set_nms(detector: nn.Module, nms: str) -> None:
+def _set_up_predictors(detector: nn.Module, *, nms: str, temperature: float) -> None:
     if nms not in NMS_MODES:
         raise ConfigError(f"OSAL.AUXILIARY.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
-    predictors = box_predictors(detector.roi_heads)
-    if all(isinstance(p, OpenSetFastRCNNOutputLayers) for p in predictors):
-        for predictor in predictors:
-            predictor.nms = nms
-    elif nms != "per_class":
-        raise ConfigError(
-            f"OSAL.AUXILIARY.NMS '{nms}' needs open-set ROI heads in OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. "
-            f"'OpenSetStandardROIHeads', not {type(detector.roi_heads).__name__}"
-        )
-
-
-def _set_temperature(detector: nn.Module, temperature: float) -> None:
     if not temperature > 0:
         raise ConfigError(f"OSAL.AUXILIARY.TEMPERATURE is {temperature}: give a number above 0")
-    predictors = box_predictors(detector.roi_heads)
-    if all(
-        isinstance(p, OpenSetFastRCNNOutputLayers) and not isinstance(p, EvidentialOutputLayers)
-        for p in predictors
-    ):
-        for predictor in predictors:
+    heads = "OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. 'OpenSetStandardROIHeads'"
+    for predictor in box_predictors(detector.roi_heads):
+        ours = isinstance(predictor, OpenSetFastRCNNOutputLayers)
+        if ours:
+            predictor.nms = nms
+        elif nms != "per_class":
+            raise ConfigError(
+                f"OSAL.AUXILIARY.NMS '{nms}' needs open-set ROI heads in {heads}, not "
+                f"{type(detector.roi_heads).__name__}"
+            )
+        if ours and not isinstance(predictor, EvidentialOutputLayers):
             predictor.temperature = temperature
-    elif temperature != 1.0:
-        raise ConfigError(
-            f"OSAL.AUXILIARY.TEMPERATURE {temperature} needs a softmax classifier with open-set ROI heads, e.g. "
-            f"OSAL.AUXILIARY.ROI_HEADS_NAME 'OpenSetStandardROIHeads', not {type(predictors[0]).__name__}"
-        )
+        elif temperature != 1.0:
+            raise ConfigError(
+                f"OSAL.AUXILIARY.TEMPERATURE {temperature} needs a softmax classifier of open-set ROI heads, {heads}, "
+                f"not {type(predictor).__name__}"
+            )

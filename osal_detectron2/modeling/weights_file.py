@@ -100,6 +100,11 @@ def _without_prefix(name: str, own: dict) -> str:
     return name
 
 
+def lacking_weights(network: nn.Module, fit: Fit) -> list[str]:
+    """Names of the weights of `network` that the file did not have, or in another shape."""
+    return [k for k in network.state_dict() if k not in fit.loaded and "num_batches_tracked" not in k]
+
+
 def check_fit(network: nn.Module, fit: Fit, *, path: str, key: str) -> None:
     """Raise ConfigError unless every weight of `network` was in the file, and the file asks for no more layers.
 
@@ -107,9 +112,8 @@ def check_fit(network: nn.Module, fit: Fit, *, path: str, key: str) -> None:
     under the name of a part that the network has, such as blocks.0.ls1.gamma, must have found their place: left out,
     the network would run and compute something else.
     """
-    own = network.state_dict()
-    lacking = [k for k in own if k not in fit.loaded and "num_batches_tracked" not in k]
-    parts = {k.partition(".")[0] for k in own} | set(TOKENS)
+    lacking = lacking_weights(network, fit)
+    parts = {k.partition(".")[0] for k in network.state_dict()} | set(TOKENS)
     surplus = [k for k in fit.unexpected if k.partition(".")[0] in parts]
     if not lacking and not surplus:
         return

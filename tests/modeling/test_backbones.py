@@ -113,9 +113,9 @@ def test_weights_are_loaded_whatever_the_classifier(tmp_path):
     "name, content, says",
     [
         ("resnet18", None, "there is no file"),
-        ("resnet18", b"not a checkpoint", "no PyTorch state dict"),
+        ("resnet18", b"not a checkpoint", "no file of weights alone"),
         ("resnet18", {"features.0.weight": torch.zeros(1)}, "does not fit resnet18.*conv1.weight"),
-        ("resnet18", ["a list"], "no PyTorch state dict"),
+        ("resnet18", ["a list"], "holds no state dict"),
         ("resnet19", None, "'resnet19'.*list_models"),
         ("vit_b_16", None, "VisionTransformer"),
         ("alexnet", None, "AlexNet"),
