@@ -12,7 +12,6 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..core.errors import ConfigError
-from ..core.round_files import read_timing
 from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..modeling.detectors import Detectors
@@ -169,7 +168,7 @@ class ActiveLearningHook(HookBase):
             lambda: self.checkpointer.save_round(
                 path,
                 recipe=recipe,
-                train_seconds=read_timing(self.steps.ledger.round_dir(ended)).get("train", 0.0),
+                train_seconds=self.steps.timing(ended).get("train", 0.0),
             )
         )
 

@@ -11,7 +11,6 @@ from detectron2.utils.events import EventWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from ..core.errors import OSALError
-from ..core.round_files import read_timing
 from ..dist import on_main
 
 _SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
@@ -68,7 +67,7 @@ class ScreenWriter(EventWriter):
         if done >= schedule.max_iter:
             return 0.0
         number = schedule.locate(done)[0]
-        measured = read_timing(self.trainer.steps.ledger.round_dir(number - 1)) if number else {}
+        measured = self.trainer.steps.timing(number - 1) if number else {}
         a_pass = _PER_PASS * a_step / session.batch_size
         evaluation = measured.get("evaluate", a_pass * len(session.plan.test))
         query = measured.get("query", a_pass * len(session.plan.train))

@@ -1,14 +1,14 @@
 """The steps of one round: evaluate, query, annotate, commit. Each is skipped where its result is there.
 
 Nothing here trains or knows a trainer: the hook calls these steps at a boundary, and so can anybody else. Every method
-is collective: all ranks call it, rank 0 writes.
+is collective: rank 0 reads what there is of the round once, all ranks compute, and rank 0 writes what a step gave.
 """
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from ..core.annotation_cost import AnnotationCost
 from ..core.errors import OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
+from ..core.round_state import RoundState
 from ..data.labelled import labelled_records
 from ..dist import on_main
 from ..evaluation.open_set_check import query_warning
@@ -89,6 +90,10 @@ class RoundSteps:
         """`checkpoint.check_reached` of this run."""
         on_main(lambda: check_reached(self.ledger, self.schedule, completed=completed))
 
+    def state(self, round_index: Round) -> RoundState:
+        """What is on disk of this round."""
+        return on_main(lambda: RoundState.read(self.ledger, round_index))
+
     def labels(self) -> dict[str, TileLabels]:
         """Labels of every committed tile."""
         return on_main(lambda: self.ledger.labels())
@@ -107,172 +112,154 @@ class RoundSteps:
         labels = self.oracle.at_once(self.initial_selection().selected)
         return None if labels is None else self._records_with(labels)
 
-    def _records_with(self, labels: Mapping[str, TileLabels]) -> list[dict]:
-        return labelled_records(self.records, labels, known_classes=self.known_classes)
-
-    def context(self, round_index: int) -> QueryContext:
-        """What the strategy of this round may see."""
-
-        def read() -> QueryContext:
-            labels = self.ledger.labels()
-            return QueryContext(
-                pool=tuple(self.ledger.pool_keys()),
-                budget=self.plan.query_tiles,
-                seed=self.seed,
-                round_index=round_index,
-                labelled={k: Counter(t.classes) for k, t in sorted(labels.items()) if t.state != "rejected"},
-                known_classes=self.known_classes,
-                score_thresh=self.score_thresh,
-            )
-
-        return on_main(read)
-
-    # ---- the initial set --------------------------------------------------------------------------------
     def initial_selection(self) -> Selection:
         """Round 'init': the tiles of INIT_FILE, or a draw."""
         size, given = self.schedule.labelled[0], self.plan.init_keys
         return initial_set(self.records, size=size, seed=self.seed, given=given)
 
-    def initialize(self) -> None:
-        """Select, label and commit the initial set, unless it is committed."""
-        if on_main(lambda: self.ledger.is_committed("init")):
-            return
-        if on_main(lambda: self.ledger.selection("init")) is None:
-            on_main(self._write_selection, "init", self.initial_selection())
-        self.annotate("init", model=None)
-        self.commit("init")
-
-    # ---- the steps at a boundary ------------------------------------------------------------------------
-    def evaluate(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
-        """rounds/r/metrics.json: the target detector on the test set; no "bbox" and "open_set" without one."""
-        done = on_main(lambda: round_files.read_metrics(self.ledger.round_dir(round_index)))
-        if done is not None:
-            return done
-        with self._timed(round_index, "evaluate"):
-            results = self.evaluate_model(model)
-
-        def write() -> dict:
-            labelled = len(self.ledger.labelled_keys())
-            facts = {
-                "round": round_index,
-                "iteration": iteration,
-                "labelled_tiles": labelled,
-                "labelled_fraction": labelled / len(self.records),
-            }
-            return round_files.write_metrics(self.ledger.round_dir(round_index), {**facts, **results})
-
-        return on_main(write)
-
     def preview(self, round_index: int, model: torch.nn.Module) -> Selection:
         """What the query of this round would select with this model. Writes nothing."""
-        return self._select(round_index, model).selection
+        return self._answer(self.state(round_index), model).selection
 
-    def _select(self, round_index: int, model: torch.nn.Module, *, shown: int = 0) -> Answer:
-        return answer_query(
-            self.strategy,
-            self.context(round_index),
-            self.make_scorer(model, self._scorable()),
-            labelled=on_main(lambda: self.ledger.labelled_keys()),
-            refit=self.refit,
-            shown=shown,
-        )
-
-    def query(self, round_index: int, model: torch.nn.Module) -> None:
-        """rounds/r/scores.npz and selection.json."""
-        if on_main(lambda: self.ledger.selection(round_index)) is not None:
+    # ---- the two passages of a run ----------------------------------------------------------------------
+    def initialize(self) -> None:
+        """Select, label and commit the initial set, unless it is committed. Raises AwaitingLabels."""
+        state = self.state("init")
+        if state.committed:
             return
-        with self._timed(round_index, "query"):
-            answer = self._select(round_index, model, shown=self.gallery_tiles)
-        selection = answer.selection
+        if (selected := state.selected) is None:
+            selection = self.initial_selection()
+            selected = selection.selected
+            on_main(self._write_selection, "init", selection)
+        self._annotate(state, selected, model=None)
 
-        def write() -> None:
-            folder, pool = self.ledger.round_dir(round_index), self.ledger.pool_keys()
-            round_files.record_timing(folder, passes=answer.passes)
-            round_files.write_scores(folder, selection.scores, pool=pool, selected=selection.selected)
-            round_files.write_detections(folder, answer.found, score_thresh=SCORE_THRESH)
-            self._write_selection(round_index, selection)
+    def finish_round(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> Mapping:
+        """Evaluate, query, annotate and commit; the last round queries nothing. Returns the metrics.
 
-        on_main(write)
-        if warning := on_main(lambda: query_warning(self.ledger.folder, round_index)):
-            self.logger.warning(warning)
-
-    def annotate(self, round_index: Round, model: torch.nn.Module | None) -> None:
-        """rounds/r/labels.json: the oracle's answer. Raises AwaitingLabels where there is none yet."""
-        path = on_main(lambda: self.ledger.round_dir(round_index) / "labels.json")
-        if on_main(path.is_file):
-            return
-        drafts = {}
-        if model is not None and on_main(lambda: self.oracle.wants_drafts(self._question(round_index))):
-            drafts = pre_annotations(
-                self.make_scorer(model, self._scorable()),
-                on_main(lambda: self.ledger.selection(round_index)["selected"]),
-                known_classes=self.known_classes,
-                unknown_class=unknown_class(self.known_classes, self.class_names),
-                score_thresh=self.draft_score,
-            )
-
-        def ask() -> str | None:
-            answer = self.oracle.answer(self._question(round_index, drafts))
-            if isinstance(answer, Pending):
-                return answer.message
-            if not path.is_file():  # what people import is there already
-                answer.write(path)
-            return None
-
-        if message := on_main(ask):
-            await_labels(message)
-
-    def commit(self, round_index: Round) -> None:
-        """rounds/r/commit.json: the point of truth; then the report."""
-
-        def write() -> None:
-            folder = self.ledger.round_dir(round_index)
-            selected = self.ledger.selection(round_index)["selected"]
-            labels = LabelFile.read(folder / "labels.json") if selected else LabelFile(self.class_names, {})
-            self.ledger.commit(round_index, selected=selected, labels=labels.tiles, classes=labels.classes)
-
-        on_main(write)
-        on_main(self._report, round_index)
-
-    def finish_round(self, round_index: int, model: torch.nn.Module, *, iteration: int) -> dict:
-        """All of the above, in order; the last round has nothing to query. Returns the metrics."""
-        metrics = self.evaluate(round_index, model, iteration=iteration)
-        if on_main(lambda: self.ledger.is_committed(round_index)):
+        Raises AwaitingLabels where people have to label first.
+        """
+        state = self.state(round_index)
+        metrics = state.metrics or self._evaluate(state, model, iteration=iteration)
+        if state.committed:
             on_main(self._report, round_index)  # a kill may have come between the commit and its pictures
             return metrics
-        if round_index < self.last_round:
-            self.query(round_index, model)
-            self.annotate(round_index, model)
-        elif on_main(lambda: self.ledger.selection(round_index)) is None:
-            on_main(self._write_selection, round_index, Selection(selected=()))
-        self.commit(round_index)
+        if (selected := state.selected) is None:
+            selected = self._query(state, model)
+        self._annotate(state, selected, model)
         return metrics
 
     def add_seconds(self, round_index: Round, step: str, seconds: float) -> None:
         """Add to what a step of this round took."""
         on_main(lambda: round_files.add_seconds(self.ledger.round_dir(round_index), step, seconds))
 
-    # ---- rank 0 only ------------------------------------------------------------------------------------
-    def _report(self, round_index: Round) -> None:
-        if self.report is None:
-            return
-        try:
-            self.report(self.ledger.folder, round_index)
-        except OSALError as error:  # pictures can be made again; the round is committed and training goes on
-            self.logger.warning(
-                "no report of round %s: %s (make it later with osal run report)", round_index, error
-            )
+    def timing(self, round_index: Round) -> dict:
+        """Seconds of each step of this round so far; for rank 0."""
+        return round_files.read_timing(self.ledger.round_dir(round_index))
 
-    def _scorable(self) -> dict[str, dict]:
+    # ---- the steps: all ranks compute, then rank 0 writes -----------------------------------------------
+    def _evaluate(self, state: RoundState, model: torch.nn.Module, *, iteration: int) -> dict:
+        """metrics.json: the target detector on the test set; no "bbox" and "open_set" without one."""
+        begun = time.perf_counter()
+        results = self.evaluate_model(model)
+        seconds, labelled = time.perf_counter() - begun, len(state.labelled)
+        facts = {
+            "round": state.round_index,
+            "iteration": iteration,
+            "labelled_tiles": labelled,
+            "labelled_fraction": labelled / len(self.records),
+        }
+
+        def write() -> dict:
+            folder = self.ledger.round_dir(state.round_index)
+            round_files.add_seconds(folder, "evaluate", seconds)
+            return round_files.write_metrics(folder, {**facts, **results})
+
+        return on_main(write)
+
+    def _query(self, state: RoundState, model: torch.nn.Module) -> tuple[str, ...]:
+        """scores.npz, detections.json and selection.json; nothing is selected in the last round."""
+        if state.round_index == self.last_round:
+            on_main(self._write_selection, state.round_index, Selection(selected=()))
+            return ()
+        begun = time.perf_counter()
+        answer = self._answer(state, model, shown=self.gallery_tiles)
+        seconds, selection = time.perf_counter() - begun, answer.selection
+
+        def write() -> str | None:
+            folder = self.ledger.round_dir(state.round_index)
+            round_files.add_seconds(folder, "query", seconds)
+            round_files.record_timing(folder, passes=answer.passes)
+            round_files.write_scores(folder, selection.scores, pool=state.pool, selected=selection.selected)
+            round_files.write_detections(folder, answer.found, score_thresh=SCORE_THRESH)
+            self._write_selection(state.round_index, selection)
+            return query_warning(self.ledger.folder, state.round_index)
+
+        if warning := on_main(write):
+            self.logger.warning(warning)
+        return selection.selected
+
+    def _annotate(self, state: RoundState, selected: Sequence[str], model: torch.nn.Module | None) -> None:
+        """labels.json, the oracle's answer; then commit.json, the point of truth, and the report."""
+        question = Question(
+            self.ledger,
+            state.round_index,
+            [self.records[key] for key in selected],
+            name_unknown=self.name_unknown,
+        )
+        asked = bool(selected) and not state.answered
+        if asked and model is not None and on_main(lambda: self.oracle.wants_drafts(question)):
+            drafts = pre_annotations(
+                self.make_scorer(model, self._scorable(state)),
+                selected,
+                known_classes=self.known_classes,
+                unknown_class=unknown_class(self.known_classes, self.class_names),
+                score_thresh=self.draft_score,
+            )
+            question = replace(question, drafts=drafts)
+
+        def write() -> str | None:
+            path = self.ledger.round_dir(state.round_index) / "labels.json"
+            if asked:
+                answer = self.oracle.answer(question)
+                if isinstance(answer, Pending):
+                    return answer.message
+                if not path.is_file():  # what people import is there already
+                    answer.write(path)
+            labels = LabelFile.read(path) if selected else LabelFile(self.class_names, {})
+            self.ledger.commit(
+                state.round_index, selected=selected, labels=labels.tiles, classes=labels.classes
+            )
+            self._report(state.round_index)
+            return None
+
+        if message := on_main(write):
+            await_labels(message)
+
+    # ---- inside -----------------------------------------------------------------------------------------
+    def _answer(self, state: RoundState, model: torch.nn.Module, *, shown: int = 0) -> Answer:
+        """The strategy's choice, from what it may see."""
+        context = QueryContext(
+            pool=state.pool,
+            budget=self.plan.query_tiles,
+            seed=self.seed,
+            round_index=state.round_index,
+            labelled={key: Counter(state.labels[key].classes) for key in sorted(state.labelled)},
+            known_classes=self.known_classes,
+            score_thresh=self.score_thresh,
+        )
+        scorer = self.make_scorer(model, self._scorable(state))
+        return answer_query(
+            self.strategy, context, scorer, labelled=state.labelled, refit=self.refit, shown=shown
+        )
+
+    def _records_with(self, labels: Mapping[str, TileLabels]) -> list[dict]:
+        return labelled_records(self.records, labels, known_classes=self.known_classes)
+
+    def _scorable(self, state: RoundState) -> dict[str, dict]:
         """Pool tiles without their labels, and labelled tiles with the committed ones."""
         records = {k: {**r, "annotations": []} for k, r in self.records.items()}
-        records.update({r["image_key"]: r for r in self.training_records()})
+        records.update({r["image_key"]: r for r in self._records_with(state.labels)})
         return records
-
-    def _question(self, round_index: Round, drafts: Mapping[str, dict] | None = None) -> Question:
-        keys = self.ledger.selection(round_index)["selected"]
-        records = [self.records[key] for key in keys]
-        return Question(self.ledger, round_index, records, drafts or {}, self.name_unknown)
 
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
         round_files.write_selection(
@@ -285,8 +272,12 @@ class RoundSteps:
             reasons=selection.reasons,
         )
 
-    @contextmanager
-    def _timed(self, round_index: Round, step: str):
-        begun = time.perf_counter()
-        yield
-        self.add_seconds(round_index, step, time.perf_counter() - begun)
+    def _report(self, round_index: Round) -> None:
+        if self.report is None:
+            return
+        try:
+            self.report(self.ledger.folder, round_index)
+        except OSALError as error:  # pictures can be made again; the round is committed and training goes on
+            self.logger.warning(
+                "no report of round %s: %s (make it later with osal run report)", round_index, error
+            )

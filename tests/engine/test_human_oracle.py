@@ -110,7 +110,7 @@ def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_pa
     def begin(name, pool, count):
         header = {"strategy": "initial", "seed": 0, "known_classes": KNOWN, "config": {}, "versions": {}}
         record = Ledger.create(tmp_path / name, pool=pool, plan=[count], dataset_sha256="", **header)
-        content = {"round": "init", "strategy": "initial", "budget": count, "candidates": 9, "reasons": {}}
+        content = {"round_index": "init", "strategy": "initial", "budget": count, "candidates": 9, "reasons": {}}
         write_selection(record.round_dir("init"), selected=pool[:count], **content)
         return record
 
