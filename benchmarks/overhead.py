@@ -41,7 +41,9 @@ from osal_detectron2.core.errors import ConfigError, OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
 from osal_detectron2.data.mapper import mapper_from_config  # noqa: E402
 from osal_detectron2.data.round_loader import build_round_loader  # noqa: E402
-from osal_detectron2.engine import from_config as parts  # noqa: E402
+from osal_detectron2.engine.fingerprint import versions  # noqa: E402
+from osal_detectron2.engine.plan import build_plan  # noqa: E402
+from osal_detectron2.engine.resolve import resolve  # noqa: E402
 from osal_detectron2.modeling.checkpoint import OpenSetCheckpointer  # noqa: E402
 from osal_detectron2.modeling.detectors import Detectors  # noqa: E402
 from osal_detectron2.modeling.meta_arch import (  # noqa: E402
@@ -53,7 +55,7 @@ from osal_detectron2.modeling.meta_arch import (  # noqa: E402
 from osal_detectron2.modeling.optimizer import build_osal_optimizer  # noqa: E402
 from osal_detectron2.scoring.forward import inference_batches  # noqa: E402
 from osal_detectron2.scoring.pool import PoolScorer, check_needs  # noqa: E402
-from osal_detectron2.strategies import Detections, get_strategy  # noqa: E402
+from osal_detectron2.strategies import Detections  # noqa: E402
 
 # In the order of OSALRCNN.forward, so that both sides draw the same samples.
 DETECTORS = ("target", "auxiliary")
@@ -220,10 +222,10 @@ def scoring_sides(cfg, model, plain, records: dict[str, dict], *, batch_size: in
 def measure(args) -> dict:
     """Everything that the JSON says."""
     cfg = read_config(args.config_file, args.opts)
-    records, _, known, _ = parts.load_data(cfg)
-    strategy = get_strategy("osal_nd")
-    schedule, _ = parts.build_schedule(cfg, total=len(records))
-    parts.resolve_config(cfg, num_known=len(known), schedule=schedule, strategy=strategy())
+    cfg.OSAL.STRATEGY = "osal_nd"
+    plan = build_plan(cfg)
+    records, strategy = plan.train, plan.strategy
+    cfg = resolve(cfg, plan)
     torch.manual_seed(cfg.OSAL.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = build_model(cfg)
@@ -264,7 +266,7 @@ def measure(args) -> dict:
     return {
         "commit": commit(ROOT),
         "hardware": hardware() | {"threads": torch.get_num_threads(), "gpu": gpu},
-        "versions": parts.versions(),
+        "versions": versions(),
         "config": {
             "file": args.config_file,
             "options": args.opts,

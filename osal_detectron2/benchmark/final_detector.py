@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 from ..core.errors import DataError
 from ..data.mapper import mapper_from_config
 from ..deploy.load import load_model, read_config
-from ..engine.from_config import load_data
+from ..engine.plan import load_data
 from ..modeling.detectors import Detectors
 from ..scoring.forward import inference_batches
 from .detections import Boxes

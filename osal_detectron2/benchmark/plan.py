@@ -57,7 +57,7 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
     from detectron2.config import get_cfg
 
     from ..config import add_osal_config
-    from ..engine.from_config import matching_config
+    from ..engine.fingerprint import matching_config
 
     base = get_cfg()
     add_osal_config(base)
@@ -78,8 +78,10 @@ def describe(config: str, cells: Sequence[Sequence[str]]) -> list[dict]:
 
 def _describe(cfg, default: dict) -> dict:
     from .. import registration  # noqa: F401  (the meta-architectures that strategies choose)
-    from ..engine.from_config import apply_strategy, build_strategy, matching_config
+    from ..engine.fingerprint import matching_config
+    from ..engine.plan import build_strategy
     from ..engine.recipe import training_config
+    from ..engine.resolve import with_strategy
     from ..renamed import adopt_old_keys, first_names
 
     strategy, data = build_strategy(cfg), cfg.OSAL.DATA
@@ -98,7 +100,7 @@ def _describe(cfg, default: dict) -> dict:
         ],
     }
     adopt_old_keys(cfg)  # not before: a grid's cells are known by the names that its file has
-    apply_strategy(cfg, strategy)
+    cfg = with_strategy(cfg, strategy)
     return {
         "strategy": strategy.name,
         "config_sha256": _sha256(identity),

@@ -25,9 +25,11 @@ from ..modeling.detectors import Detectors
 from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, get_strategy
-from .from_config import FREE_KEYS, build_plan, check_choices, check_machine, default_config, matching_keys
+from .fingerprint import FREE_KEYS, matching_keys
 from .lazy_config import DEFAULTS, config_text, load_config, plain
 from .model_fit import check_model
+from .plan import build_plan
+from .resolve import check_choices, check_machine, default_config
 from .round_trainer import RoundTrainer
 from .session import Session
 

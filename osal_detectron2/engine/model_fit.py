@@ -6,7 +6,7 @@ from ..core.errors import ConfigError
 from ..modeling.detectors import Detectors
 from ..modeling.roi_heads import box_predictors
 from ..modeling.unknown import training_labels
-from .from_config import Plan
+from .plan import Plan
 
 # Where a model shows that it is what a strategy's `overrides` ask for.
 _SHOWN = {

@@ -14,7 +14,8 @@ from detectron2.config import CfgNode
 from ..core.errors import ConfigError
 from ..renamed import renamed
 from ..strategies import query_nodes
-from .from_config import data_sha256, default_config, matching_config
+from .fingerprint import data_sha256, matching_config
+from .resolve import default_config
 
 # What decides about queries and nothing about training. Each strategy's own node comes on top.
 _SELECTION = (

@@ -11,7 +11,7 @@ from ..data.mapper import TileMapper
 from ..data.round_loader import build_round_loader
 from ..modeling.detectors import Detectors
 from ..modeling.unknown import training_labels
-from .from_config import Plan
+from .plan import Plan
 from .self_training import SelfTraining, TaughtBatches
 
 

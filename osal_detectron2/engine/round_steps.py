@@ -32,7 +32,7 @@ from ..strategies import QueryContext, Selection
 from ..strategies.initial import initial_set
 from .awaiting import await_labels
 from .checkpoint import check_reached
-from .from_config import Plan
+from .plan import Plan
 
 Round = int | str
 

@@ -10,7 +10,9 @@ from ..core.extension import QUERIES
 from ..core.ledger import Ledger
 from ..renamed import renamed
 from ..strategies import available, get_strategy
-from .from_config import Plan, count_nuclei, data_sha256, default_config, matching_config, versions
+from .fingerprint import count_nuclei, data_sha256, matching_config, versions
+from .plan import Plan
+from .resolve import default_config
 
 
 def facts_of(plan: Plan, osal: CfgNode, *, config: Mapping, front: str) -> dict:

@@ -25,21 +25,19 @@ from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..modeling.detectors import Detectors
 from ..oracles import get_oracle
-from ..renamed import adopt_old_keys, renamed
 from ..scoring.pool import PoolScorer
 from .checkpoint import AtomicCheckpointer
 from .evaluate import evaluate_detector
-from .from_config import Plan, build_plan, default_config, matching_config, resolve_config
+from .fingerprint import matching_config
 from .hooks import ActiveLearningHook
+from .plan import Plan, build_plan
 from .recipe import recipe
+from .resolve import resolve, with_detectors_of, with_new_names
 from .round_batches import RoundBatches
 from .round_lr import RoundLR
 from .round_steps import RoundSteps
 from .run_record import facts_of, find_ledger
 from .self_training import SelfTraining
-
-# A preview with another strategy looks through the detectors that the run has.
-_BUILT = ("MODEL.", "OSAL.AUXILIARY.", "OSAL.PROTOTYPE.", "OSAL.EVIDENCE.", "OSAL.DATA.UNKNOWN_")
 
 
 class Session:
@@ -116,38 +114,31 @@ class Session:
     ) -> "Session":
         """The session that a config with `add_osal_config` describes.
 
-        Fills in `cfg` what follows from data and strategy (classes, iterations, detectors): build the model after it.
+        It then stands in `cfg`, too, what follows from data and strategy (classes, iterations, detectors): build the
+        model after it.
         """
-        frozen = cfg.is_frozen()
-        cfg.defrost()
-        adopt_old_keys(cfg, default=default_config())
-        plan = build_plan(cfg)
-        resolve_config(
-            cfg,
-            num_known=len(plan.known_classes),
-            schedule=plan.schedule,
-            strategy=plan.strategy,
-            unknown_classes=plan.unknown_classes,
-        )
+        current = with_new_names(cfg)
+        plan = build_plan(current)
+        resolved = resolve(current, plan)
         session = cls(
             plan,
-            cfg.OSAL,
-            output_dir=cfg.OUTPUT_DIR,
-            config=matching_config(cfg),
-            make_mapper=partial(mapper_from_config, cfg, cache={} if cfg.OSAL.DATA.CACHE_IMAGES else None),
-            batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-            max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
+            resolved.OSAL,
+            output_dir=resolved.OUTPUT_DIR,
+            config=matching_config(resolved),
+            make_mapper=partial(
+                mapper_from_config, resolved, cache={} if resolved.OSAL.DATA.CACHE_IMAGES else None
+            ),
+            batch_size=resolved.SOLVER.IMS_PER_BATCH,
+            num_workers=resolved.DATALOADER.NUM_WORKERS,
+            max_dets=resolved.TEST.DETECTIONS_PER_IMAGE,
             front=front,
-            config_text=cfg.dump,
+            config_text=resolved.dump,
             resume=resume,
             read_only=read_only,
         )
         if read_only and (trained := session.header()):
-            kept = {k: v for k, v in renamed(trained["config"]).items() if k.startswith(_BUILT)}
-            cfg.merge_from_list([word for pair in kept.items() for word in pair])
-        if frozen:
-            cfg.freeze()
+            resolved = with_detectors_of(resolved, trained["config"])
+        _overwrite(cfg, resolved)
         return session
 
     @property
@@ -281,3 +272,13 @@ class Session:
         if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
             tiles = {r["image_key"]: r for r in self.plan.train}
             gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)
+
+
+def _overwrite(cfg: CfgNode, resolved: CfgNode) -> None:
+    """What the caller of `Session.from_config` builds a model from; a frozen config stays frozen."""
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.clear()
+    cfg.update(resolved)
+    if frozen:
+        cfg.freeze()

@@ -7,7 +7,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 from osal_detectron2 import add_osal_config
-from osal_detectron2.engine.from_config import build_strategy
+from osal_detectron2.engine.plan import build_strategy
 from osal_detectron2.scoring.pool import check_needs
 
 _ROOT = Path(__file__).resolve().parents[2] / "configs"

@@ -110,7 +110,13 @@ def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_pa
     def begin(name, pool, count):
         header = {"strategy": "initial", "seed": 0, "known_classes": KNOWN, "config": {}, "versions": {}}
         record = Ledger.create(tmp_path / name, pool=pool, plan=[count], dataset_sha256="", **header)
-        content = {"round_index": "init", "strategy": "initial", "budget": count, "candidates": 9, "reasons": {}}
+        content = {
+            "round_index": "init",
+            "strategy": "initial",
+            "budget": count,
+            "candidates": 9,
+            "reasons": {},
+        }
         write_selection(record.round_dir("init"), selected=pool[:count], **content)
         return record
 
@@ -152,8 +158,8 @@ def test_labels_of_records_begin_a_run_and_measure_it(tiny_config, truth, tmp_pa
 
 
 def _test_nuclei(config):
-    from osal_detectron2.engine.from_config import load_data
     from osal_detectron2.engine.fronts import read_config
+    from osal_detectron2.engine.plan import load_data
 
     records = [r for r in load_data(read_config(str(config), []))[1] if r["annotations"]]
     return {r["image_key"]: [(a["bbox"], a["category_name"]) for a in r["annotations"]] for r in records}

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from miniature import ROOT
 
 from osal_detectron2.data.mapper import mapper_from_config
-from osal_detectron2.engine import from_config as parts
+from osal_detectron2.engine.plan import load_data
 from osal_detectron2.modeling.optimizer import build_osal_optimizer
 
 SCRIPT = ROOT / "benchmarks/overhead.py"
@@ -58,7 +58,7 @@ def test_both_sides_of_a_training_step_do_the_same_work(overhead, tiny_config, b
             opts=["MODEL.ROI_HEADS.NUM_CLASSES", "3", "OSAL.AUXILIARY.BACKBONE", backbone],
         )
     )
-    records = parts.load_data(cfg)[0][:2]
+    records = load_data(cfg)[0][:2]
     batch = [mapper_from_config(cfg, train=False, with_labels=True)(r) for r in records]
     model, plain = build_model(cfg), overhead.plain_detectors(cfg)
     overhead.same_weights(plain, model)

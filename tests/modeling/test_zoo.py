@@ -15,7 +15,7 @@ from detectron2.utils.events import EventStorage
 
 from osal_detectron2 import add_osal_config
 from osal_detectron2.core.errors import ConfigError
-from osal_detectron2.engine.from_config import apply_strategy
+from osal_detectron2.engine.resolve import with_strategy
 from osal_detectron2.modeling.meta_arch import check_architecture
 from osal_detectron2.modeling.roi_heads import OpenSetStandardROIHeads, box_predictors
 from osal_detectron2.scoring.pool import check_needs
@@ -269,7 +269,7 @@ def test_a_detector_without_roi_heads_is_refused_before_anything_is_built(strate
     cfg = zoo_cfg(RETINANET)
     cfg.MODEL.META_ARCHITECTURE = architecture or cfg.MODEL.META_ARCHITECTURE
     with pytest.raises(ConfigError, match="has no ROI heads.*start from a Faster, Mask, Cascade"):
-        apply_strategy(cfg, get_strategy(strategy)())
+        with_strategy(cfg, get_strategy(strategy)())
 
 
 def test_a_model_without_roi_heads_is_refused_by_the_hook():

@@ -15,7 +15,9 @@ from detectron2.config import get_cfg
 from osal_detectron2 import add_osal_config
 from osal_detectron2.core.errors import ConfigError, LedgerError
 from osal_detectron2.core.ledger import Ledger
-from osal_detectron2.engine.from_config import build_strategy, default_config, matching_config
+from osal_detectron2.engine.fingerprint import matching_config
+from osal_detectron2.engine.plan import build_strategy
+from osal_detectron2.engine.resolve import default_config
 from osal_detectron2.engine.run_record import find_ledger
 from osal_detectron2.renamed import RENAMED, adopt_old_keys
 from osal_detectron2.strategies import available, get_strategy
