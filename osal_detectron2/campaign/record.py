@@ -16,8 +16,8 @@ from ..core.round_files import write_selection
 from ..core.rounds import INIT
 from ..core.run_config import CAMPAIGN
 from ..core.store import sha256_file
+from ..exchange.batch import Request
 from ..oracles.answers import Answers
-from ..oracles.batch import Request
 from ..oracles.export import export_batch
 from ..oracles.people import unknown_class
 from .folder import FIRST_RECORD, POOL, TEST, Campaign

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..core.errors import DataError
 from ..core.lock import RunLock
 from ..core.store import sha256_bytes, write_json
+from ..exchange.batch import Request
 from ..exchange.label_studio import labelling_config, task
-from ..oracles.batch import Request
 from ..oracles.exchange import ImportReport, import_batch
 from .folder import Campaign
 from .label_studio import LabelStudio, ServerError, remember_address

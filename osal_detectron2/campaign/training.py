@@ -11,7 +11,7 @@ from ..core.labels import REJECTED, TileLabels
 from ..core.ledger import Ledger
 from ..core.lock import RunLock
 from ..core.store import write_bytes
-from ..oracles.batch import Request
+from ..exchange.batch import Request
 from ..oracles.cost import mean_nuclei
 from .folder import FIRST_RECORD, POOL, TEST, TEST_RECORD, Campaign
 from .record import commit_if_complete, has_nuclei

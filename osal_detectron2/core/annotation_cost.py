@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .labels import TileLabels
-
-
-@dataclass(frozen=True)
-class Work:
-    """What people do in a tile that they opened: nuclei marked by hand, drafts that were right, drafts that were not.
-
-    A draft is right where it has the class of the nucleus that is there; a wrong one is deleted or gets another class.
-    """
-
-    marked: float = 0.0
-    confirmed: float = 0.0
-    corrected: float = 0.0
+from .labels import TileLabels, Work
 
 
 @dataclass(frozen=True)

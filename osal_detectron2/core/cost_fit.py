@@ -13,7 +13,8 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from .annotation_cost import AnnotationCost, Work
+from .annotation_cost import AnnotationCost
+from .labels import Work
 
 MIN_TILES = 20  # timed tiles that a fit needs
 MIN_WITH = (

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .annotation_cost import Work
 from .errors import DataError, LedgerError
 from .store import read_json, write_json
 
@@ -17,6 +16,18 @@ LABELLED = "labelled"  # nuclei were found and classified
 REVIEWED_EMPTY = "reviewed_empty"  # somebody looked, and there is no nucleus: still a training tile
 REJECTED = "rejected"  # not fit for use (out of focus, folded): leaves the pool, is not trained on
 STATES = (LABELLED, REVIEWED_EMPTY, REJECTED)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What people do in a tile that they opened: nuclei marked by hand, drafts that were right, drafts that were not.
+
+    A draft is right where it has the class of the nucleus that is there; a wrong one is deleted or gets another class.
+    """
+
+    marked: float = 0.0
+    confirmed: float = 0.0
+    corrected: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def anchor_findings(data: dict, json_file: str, settings: DetectorSettings) -> l
 
 def detector_settings(config_file: str) -> DetectorSettings:
     """The settings of a Detectron2 config file (with the keys of osal_detectron2). Raises ConfigError."""
-    from osal_detectron2 import require_detectron2
+    from osal_detectron2.requirement import require_detectron2
 
     try:
         require_detectron2()

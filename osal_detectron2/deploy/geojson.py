@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..evaluation.palette import class_colour, rgb
+from ..evaluation.palette import class_colour
+from ..exchange.geojson import rectangle
 
 
 def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict:
@@ -24,28 +25,3 @@ def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) 
         colour = class_colour(label)
         features.append(rectangle((x0, y0, x1, y1), name=classes[label], colour=colour, measurements=finite))
     return {"type": "FeatureCollection", "features": features}
-
-
-def rectangle(
-    corners: Sequence[float],
-    *,
-    name: str,
-    colour: str,
-    kind: str = "detection",
-    measurements: Mapping[str, float] | None = None,
-) -> dict:
-    """A Feature for the rectangle x0, y0, x1, y1 of the class `name`, colour as "#RRGGBB".
-
-    kind: "detection", which QuPath only shows, or "annotation", which it lets people edit.
-    """
-    x0, y0, x1, y1 = corners
-    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {
-            "objectType": kind,
-            "classification": {"name": name, "color": list(rgb(colour))},
-            "measurements": {key: round(value, 6) for key, value in (measurements or {}).items()},
-        },
-    }

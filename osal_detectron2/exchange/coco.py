@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import DataError
-from ..oracles.batch import PENDING, Request
+from .batch import PENDING, Request
 from .files import json_of, write_texts
 from .sheet import Sheet
 

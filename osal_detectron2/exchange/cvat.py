@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from ..core.errors import DataError
 from ..evaluation.palette import class_colour
-from ..oracles.batch import Request
+from .batch import Request
 from .files import number, place_of, write_texts, xml_of
 from .sheet import REVIEW, TILE_DONE, TILE_REJECTED, Page, Sheet, around, batch_name, drop_reviews_if_unused
 

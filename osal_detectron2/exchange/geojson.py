@@ -7,12 +7,11 @@ also says what the coordinates are: those of the tile, or of the slide. Geometry
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..deploy.geojson import rectangle
 from ..evaluation.palette import GREY, class_colour, rgb
-from ..oracles.batch import Request, RequestedTile
+from .batch import Request, RequestedTile
 from .files import json_of, library, place_of, write_texts
 from .sheet import (
     REVIEW,
@@ -211,3 +210,28 @@ def _box(geometry, place: tuple[float, float, float]) -> list[float]:
 
 def _ends_alike(parent: str, image: str) -> bool:
     return parent == image or parent.endswith(f"/{image}") or image.endswith(f"/{parent}")
+
+
+def rectangle(
+    corners: Sequence[float],
+    *,
+    name: str,
+    colour: str,
+    kind: str = "detection",
+    measurements: Mapping[str, float] | None = None,
+) -> dict:
+    """A Feature for the rectangle x0, y0, x1, y1 of the class `name`, colour as "#RRGGBB".
+
+    kind: "detection", which QuPath only shows, or "annotation", which it lets people edit.
+    """
+    x0, y0, x1, y1 = corners
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {
+            "objectType": kind,
+            "classification": {"name": name, "color": list(rgb(colour))},
+            "measurements": {key: round(value, 6) for key, value in (measurements or {}).items()},
+        },
+    }

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 from ..core.errors import DataError
 from ..evaluation.palette import class_colour
-from ..oracles.batch import Request
+from .batch import Request
 from .files import json_of, number, place_of, write_texts
 from .sheet import Page, Sheet, around
 

@@ -15,8 +15,8 @@ from ..core.errors import ConfigError, DataError, OutputError
 from ..core.ledger import Ledger
 from ..core.spelling import spelled
 from ..core.store import TEMPORARY_PREFIX
-from ..oracles.batch import Request, RequestedTile
 from . import coco, cvat, geojson, label_studio, voc, words, yolo
+from .batch import Request, RequestedTile
 from .files import copy_image, json_of, read_files, text, write_texts
 from .sheet import Sheet, batch_name
 

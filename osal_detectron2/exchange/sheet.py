@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..oracles.batch import Request
+from .batch import Request
 
 # How a tile's state is written in tools that have labels for a whole image (CVAT's tags, a frame's class in QuPath).
 TILE_DONE, TILE_REJECTED, TILE_PENDING = "tile: done", "tile: rejected", "tile: pending"

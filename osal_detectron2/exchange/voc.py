@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from ..core.errors import DataError
-from ..oracles.batch import Request
+from .batch import Request
 from .files import number, place_of, write_texts, xml_of
 from .sheet import Page, Sheet, batch_name
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import DataError
-from ..oracles.batch import Request, RequestedTile
+from .batch import Request, RequestedTile
 from .files import library, number, place_of, text, write_texts
 from .sheet import Page, Sheet, around, batch_name
 

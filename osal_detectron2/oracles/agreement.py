@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..core.annotation_cost import Work
 from ..core.boxes import pairwise_iou_xywh
-from ..core.labels import LABELLED, REJECTED, TileLabels
+from ..core.labels import LABELLED, REJECTED, TileLabels, Work
 
 AGREE_IOU = 0.5
 

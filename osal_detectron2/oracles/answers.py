@@ -19,8 +19,8 @@ from pathlib import Path
 from ..core.errors import DataError, LedgerError
 from ..core.labels import LabelFile, TileLabels
 from ..core.store import read_json, write_json
+from ..exchange.batch import DISPUTED, PENDING, Request
 from .agreement import difference, work_of
-from .batch import DISPUTED, PENDING, Request
 
 IMPORTED_SCHEMA = "osal-imported/2"
 _ONE_ANSWER_SCHEMA = "osal-imported/1"  # {"tiles": {key: answer}}: the latest one alone, whoever gave it

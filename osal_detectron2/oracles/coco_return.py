@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
-from .batch import PENDING, Request, RequestedTile
+from ..exchange.batch import PENDING, Request, RequestedTile
 from .matching import match_classes, match_images
 from .returned import Box, Returned, ReturnedTile, answer
 

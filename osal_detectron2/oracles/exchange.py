@@ -13,11 +13,11 @@ from ..core.errors import ConfigError, DataError, LedgerError
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
+from ..exchange.batch import DISPUTED, PENDING, Request
 from ..exchange.registry import read_sheets
 from ..exchange.sheet import Sheet
 from ..exchange.words import ACCEPT
 from .answers import Answer, Answers, Choice
-from .batch import DISPUTED, PENDING, Request
 from .coco_return import read_coco
 from .returned import Returned, few
 

@@ -15,10 +15,10 @@ from ..core.errors import DataError
 from ..core.ledger import Ledger
 from ..core.spelling import spelled
 from ..core.store import sha256_bytes, sha256_file, write_bytes, write_json
+from ..exchange.batch import UNKNOWN, Request, RequestedTile
 from ..exchange.coco import content
 from ..exchange.files import copy_image
 from .answers import Answers
-from .batch import UNKNOWN, Request, RequestedTile
 from .progress import BatchStatus, status_of
 
 _README = """\

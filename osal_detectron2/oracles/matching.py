@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
-from .batch import UNKNOWN, Request
+from ..exchange.batch import UNKNOWN, Request
 from .returned import Returned, few
 
 

@@ -8,8 +8,8 @@ from ..core.errors import LedgerError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
 from ..core.round_files import tile_scores
+from ..exchange.batch import UNKNOWN
 from .base import Oracle, Pending, Question, register
-from .batch import UNKNOWN
 from .cost import expected_nuclei, mean_nuclei
 from .export import batch_stands, export_batch
 from .simulated import label

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
+from ..exchange.batch import DISPUTED, PENDING, Request
 from .answers import Answers
-from .batch import DISPUTED, PENDING, Request
 from .cost import Cost, mean_nuclei
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..core.boxes import pairwise_iou_xywh
 from ..core.labels import LABELLED, REJECTED, REVIEWED_EMPTY, TileLabels
-from .batch import PENDING, UNKNOWN, Request, RequestedTile
+from ..exchange.batch import PENDING, UNKNOWN, Request, RequestedTile
 
 REVIEWS = (PENDING, "done", "empty", REJECTED)
 SAME_NUCLEUS_IOU = 0.9

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import astuple
 from pathlib import Path
 
-from ..core.annotation_cost import Work
 from ..core.cost_fit import MIN_TILES, PRICES, TimedTile, fit_cost, fit_each
+from ..core.labels import Work
+from ..exchange.batch import Request
 from .agreement import work_of
 from .answers import Answer, Answers
-from .batch import Request
 
 
 def timed_tiles(run_folder: str | Path) -> list[TimedTile]:

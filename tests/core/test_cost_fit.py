@@ -5,9 +5,9 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
-from osal_detectron2.core.annotation_cost import AnnotationCost, Work
+from osal_detectron2.core.annotation_cost import AnnotationCost
 from osal_detectron2.core.cost_fit import MIN_TILES, TimedTile, fit_cost, fit_each
-from osal_detectron2.core.labels import TileLabels
+from osal_detectron2.core.labels import TileLabels, Work
 
 TRUE = AnnotationCost(per_tile=20, per_nucleus=5, per_confirmation=1.5, per_correction=6)
 

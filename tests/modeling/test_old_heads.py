@@ -6,14 +6,14 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads, build_model
-from osal_detectron2.engine.fingerprint import matching_config
-from osal_detectron2.engine.resolve import default_config
 
 from osal_detectron2 import add_osal_config
 from osal_detectron2.benchmark.plan import describe
 from osal_detectron2.core.errors import ConfigError, LedgerError
 from osal_detectron2.core.ledger import Ledger
+from osal_detectron2.engine.fingerprint import matching_config
 from osal_detectron2.engine.recipe import check_recipe, training_keys
+from osal_detectron2.engine.resolve import default_config
 from osal_detectron2.engine.run_record import find_ledger
 from osal_detectron2.modeling import cascade, roi_heads
 from osal_detectron2.renamed import OLD_HEADS, adopt_old_keys, renamed
