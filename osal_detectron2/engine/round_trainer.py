@@ -6,7 +6,7 @@ import os
 import weakref
 
 import torch
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.engine import AMPTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.utils import comm
 
@@ -22,8 +22,8 @@ from .session import Session
 FINAL = "model_final"  # the name that Detectron2's PeriodicCheckpointer gives to the last checkpoint
 
 
-class RoundTrainer(DefaultTrainer):
-    """Trains a model through all rounds of a session.
+class RoundTrainer(TrainerBase):
+    """Trains a model through all rounds of a session. A step is that of Detectron2's SimpleTrainer or AMPTrainer.
 
     Args:
         session: data, plan, strategy and ledger.
@@ -54,7 +54,7 @@ class RoundTrainer(DefaultTrainer):
         log_period: int = 20,
         round_0: str = "",
     ) -> None:
-        TrainerBase.__init__(self)  # DefaultTrainer's own __init__ cannot wrap a CPU model in DDP
+        super().__init__()
         self.session, self.steps, self.schedule = session, session.steps, session.schedule
         self.known_classes, self.test_records = session.plan.known_classes, session.plan.test
         self.output_dir, self.weights, self.round_0 = output_dir, weights, round_0
@@ -72,6 +72,26 @@ class RoundTrainer(DefaultTrainer):
         self._begun = False
         if not session.read_only:
             self.register_hooks(self.build_hooks())
+
+    @property
+    def model(self) -> torch.nn.Module:
+        return self._trainer.model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self._trainer.optimizer
+
+    def run_step(self) -> None:
+        self._trainer.iter = self.iter
+        self._trainer.run_step()
+
+    def state_dict(self) -> dict:
+        """Of a DefaultTrainer's form."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
 
     def build_hooks(self) -> list:
         ret = [hooks.IterationTimer(), hooks.LRScheduler()]
@@ -118,13 +138,13 @@ class RoundTrainer(DefaultTrainer):
     def train(self) -> None:
         """Run all rounds that are left. Raises AwaitingLabels (exit code 0) where people have to label first."""
         self.begin()
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        super().train(self.start_iter, self.max_iter)
         # A kill between Detectron2's last periodic checkpoint and its final one leaves no step to write the latter.
         if comm.is_main_process() and not os.path.isfile(os.path.join(self.output_dir, f"{FINAL}.pth")):
             self.checkpointer.save(FINAL, iteration=self.max_iter - 1)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As DefaultTrainer's. Writes nothing."""
+        """Load the latest checkpoint, or the weights to start from. Writes nothing."""
         if self.weights or (resume and self.checkpointer.has_checkpoint()):
             self.checkpointer.resume_or_load(self.weights, resume=resume)
         else:
@@ -143,10 +163,6 @@ class RoundTrainer(DefaultTrainer):
         on_main(lambda: record_timing(self.steps.ledger.round_dir(0), train=donor["train_seconds"]))
         self.round_hook.keep_round(0)
         self.checkpointer.save(BOUNDARY, iteration=self.iter)
-
-    @classmethod
-    def test(cls, cfg, model, evaluators=None):
-        raise NotImplementedError("use --eval-only of the tool, or OpenSetCOCOEvaluator directly")
 
     def load_weights(self, *, resume: bool) -> None:
         """For a read-only trainer: the weights of the last checkpoint, or those to start from, and nothing else."""

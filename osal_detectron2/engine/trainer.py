@@ -11,7 +11,7 @@ from .session import Session
 
 
 class ActiveLearningTrainer(RoundTrainer):
-    """DefaultTrainer whose data, schedule and hooks come from `cfg.OSAL`.
+    """A trainer whose data, schedule and hooks come from `cfg.OSAL`.
 
     Like `DefaultTrainer`, it is a default: a project with a trainer of its own registers the hook of a `Session`
     instead (docs/plug_in_hook.md).

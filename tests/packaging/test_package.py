@@ -51,7 +51,7 @@ def test_repack_in_the_message_is_the_pinned_one():
     import osal_detectron2
 
     pinned = (ROOT / "requirements" / "detectron2.txt").read_text().splitlines()[-1]
-    assert pinned.split()[0] in osal_detectron2._NO_DETECTRON2
+    assert pinned.split()[0] in osal_detectron2.requirement._NO_DETECTRON2
 
 
 @pytest.mark.parametrize(
