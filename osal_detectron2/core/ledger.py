@@ -27,6 +27,7 @@ from .errors import DataError, LedgerError
 from .extension import EXTENSION, extended, folder_of, refusal, write_extension
 from .labels import LABELLED, REVIEWED_EMPTY, LabelFile, TileLabels
 from .rounds import INIT, budget_of, first_duplicate, next_round
+from .run_config import with_front
 from .store import read_json, sha256_file, write_json
 
 RUN_SCHEMA = "osal-run/1"
@@ -99,7 +100,7 @@ class Ledger:
             raise LedgerError(
                 f"{folder / 'run.json'}: is not of schema {RUN_SCHEMA}; use the version that wrote it"
             )
-        return cls(folder, extended(header, folder))
+        return cls(folder, with_front(extended(header, folder)))
 
     @staticmethod
     def exists(folder: str | Path) -> bool:

@@ -17,10 +17,15 @@ RUN_CONFIG = "run.yaml"
 CONFIG = "config.yaml"  # the same for people; the only one in a run of an older version
 
 
-def front_of(header: Mapping) -> str:
-    """The front of a run with this run.json; an older one does not say it, but its keys do."""
-    guess = LAZY if "train.amp.enabled" in header["config"] else YAML
-    return header.get("front", guess)
+def with_front(header: Mapping) -> dict:
+    """The header of a run, with the front that one of an older version does not say, by its keys."""
+    return {"front": LAZY if "train.amp.enabled" in header.get("config", {}) else YAML, **header}
+
+
+def front_without_header(folder: str | Path) -> str:
+    """The front of the config in a folder without a run.json, an export or a copy: `model:`, not `MODEL:`."""
+    lines = config_file(folder).read_text().splitlines()
+    return LAZY if any(line.startswith("model:") for line in lines) else YAML
 
 
 def config_file(folder: str | Path) -> Path:

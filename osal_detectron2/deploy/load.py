@@ -16,7 +16,7 @@ from torch import nn
 from .. import add_osal_config
 from ..core.errors import ConfigError, DataError
 from ..core.ledger import Ledger
-from ..core.run_config import CONFIG, LAZY, config_file, front_of
+from ..core.run_config import CONFIG, LAZY, config_file, front_without_header
 from ..core.store import read_json
 from ..data.mapper import TileMapper, mapper_from_config
 from ..modeling.detectors import Detectors
@@ -85,10 +85,9 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
 
 
 def _is_lazy(folder: Path) -> bool:
-    """Whether the config in `folder` is a LazyConfig. An export has no run.json to say so: `model:`, not `MODEL:`."""
-    if Ledger.exists(folder):
-        return front_of(Ledger.open(folder).header) == LAZY
-    return any(line.startswith("model:") for line in config_file(folder).read_text().splitlines())
+    """Whether the config in `folder` is a LazyConfig."""
+    front = Ledger.open(folder).header["front"] if Ledger.exists(folder) else front_without_header(folder)
+    return front == LAZY
 
 
 def _load_lazy(folder: Path, weights: Path, *, device: str) -> Detector:

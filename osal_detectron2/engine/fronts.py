@@ -10,7 +10,7 @@ from detectron2.config import CfgNode, get_cfg
 from .. import add_osal_config  # brings the models and heads that a config may name
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger
-from ..core.run_config import LAZY, OWN, YAML, config_file, front_of
+from ..core.run_config import LAZY, OWN, YAML, config_file
 from ..merge_config import join_lists, merge_file, merge_nested, merge_words, pairs
 
 # Keys that both fronts have; OSAL.* is osal.* as well.
@@ -31,7 +31,7 @@ def prepare(args: argparse.Namespace) -> tuple[str, Callable]:
     front, words = args.front, join_lists(args.opts)
     folder = output_dir_in(words)
     if folder and Ledger.exists(folder) and _goes_on(args):
-        front = front_of(Ledger.open(folder).header)
+        front = Ledger.open(folder).header["front"]
         if front == OWN and args.resume and not args.eval_only:
             raise ConfigError(
                 f"{folder}: was started by a training script of its owner; start that again, with resume=True"

@@ -118,9 +118,8 @@ class LazyActiveLearningTrainer(RoundTrainer):
             max_dets=cfg.test.max_dets,
             front=LAZY,
             config_text=partial(config_text, cfg),
-            resume=resume,
-            read_only=read_only,
         )
+        session.open(resume=resume, read_only=read_only)
         torch.backends.cudnn.benchmark = train.cudnn_benchmark
         super().__init__(
             session,

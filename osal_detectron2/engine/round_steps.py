@@ -41,7 +41,6 @@ class RoundSteps:
     """See the module.
 
     Args:
-        ledger: opened on rank 0, None on the other ranks and before the run has begun.
         plan: data, classes, schedule, budget and strategy.
         oracle: who answers; asked on rank 0.
         cost: what labelling costs.
@@ -58,7 +57,6 @@ class RoundSteps:
     def __init__(
         self,
         *,
-        ledger: Ledger | None,
         plan: Plan,
         oracle: Oracle,
         cost: AnnotationCost,
@@ -71,7 +69,8 @@ class RoundSteps:
         draft_score: float = 0.3,
         report: Callable[[Path, Round], None] | None = None,
     ) -> None:
-        self.ledger, self.plan, self.oracle, self.cost = ledger, plan, oracle, cost
+        self.ledger: Ledger | None = None  # of rank 0, once the run has begun
+        self.plan, self.oracle, self.cost = plan, oracle, cost
         self.schedule, self.strategy = plan.schedule, plan.strategy
         self.records = {r["image_key"]: r for r in plan.train}
         self.known_classes, self.class_names = tuple(plan.known_classes), tuple(plan.class_names)

@@ -41,7 +41,7 @@ from .self_training import SelfTraining
 
 
 class Session:
-    """See the module. Finds the run in `output_dir`; one that is not there yet begins with `begin`.
+    """See the module. It touches no file before `open`, which finds the run, and writes none before `begin`.
 
     Args:
         plan: data, classes, budget and strategy.
@@ -53,7 +53,6 @@ class Session:
         max_dets: detections of a tile that count in the evaluation.
         front: what starts the run (core/run_config.py). config_text: makes the text of the resolved config, for the
             tools that read a run; without it they cannot build the run's detector.
-        resume: allow a run that is there already. read_only: write nothing, for evaluation and previews.
     """
 
     def __init__(
@@ -69,23 +68,13 @@ class Session:
         max_dets: int = 100,
         front: str = OWN,
         config_text: Callable[[], str] | None = None,
-        resume: bool = False,
-        read_only: bool = False,
     ) -> None:
         self.logger = logging.getLogger(__name__)
         self.plan, self.osal, self.config = plan, osal, config
         self.make_mapper, self.batch_size, self.num_workers = make_mapper, batch_size, num_workers
-        self.max_dets, self.read_only, self.config_text = max_dets, read_only, config_text
+        self.max_dets, self.read_only, self.config_text = max_dets, False, config_text
         self.output_dir, self._begun, self._schedulers = Path(output_dir), False, []
         self._facts = facts_of(plan, osal, config=config, front=front)
-        ledger = on_main(
-            find_ledger,
-            output_dir,
-            facts=self._facts,
-            node=plan.strategy.node,
-            resume=resume,
-            read_only=read_only,
-        )
         oracle = get_oracle(osal.ORACLE.NAME)(
             records=plan.train,
             known_classes=plan.known_classes,
@@ -94,7 +83,6 @@ class Session:
             settings=osal.ORACLE,
         )
         self.steps = RoundSteps(
-            ledger=ledger,
             plan=plan,
             oracle=oracle,
             cost=AnnotationCost.of_settings(osal.ORACLE),
@@ -112,7 +100,7 @@ class Session:
     def from_config(
         cls, cfg: CfgNode, *, resume: bool = False, read_only: bool = False, front: str = OWN
     ) -> "Session":
-        """The session that a config with `add_osal_config` describes.
+        """The session that a config with `add_osal_config` describes, opened.
 
         It then stands in `cfg`, too, what follows from data and strategy (classes, iterations, detectors): build the
         model after it.
@@ -133,13 +121,28 @@ class Session:
             max_dets=resolved.TEST.DETECTIONS_PER_IMAGE,
             front=front,
             config_text=resolved.dump,
-            resume=resume,
-            read_only=read_only,
         )
+        session.open(resume=resume, read_only=read_only)
         if read_only and (trained := session.header()):
             resolved = with_detectors_of(resolved, trained["config"])
         _overwrite(cfg, resolved)
         return session
+
+    def open(self, *, resume: bool = False, read_only: bool = False) -> None:
+        """Find the run in the folder and check config and data against it. Reads only; collective.
+
+        resume: allow a run that is there already. read_only: write nothing later either, for evaluation and previews.
+        Raises LedgerError for a run that is there without `resume`, or that was started with another config or data.
+        """
+        self.read_only = read_only
+        self.steps.ledger = on_main(
+            find_ledger,
+            self.output_dir,
+            facts=self._facts,
+            node=self.plan.strategy.node,
+            resume=resume,
+            read_only=read_only,
+        )
 
     @property
     def schedule(self):

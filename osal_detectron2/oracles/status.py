@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
-from ..core.run_config import CAMPAIGN, LAZY, OWN, config_file, front_of
+from ..core.run_config import CAMPAIGN, LAZY, OWN, config_file
 from .exchange import describe_disputes
 from .progress import BatchStatus, batch_status
 
@@ -43,7 +43,7 @@ def run_status(folder: str | Path) -> str:
             lines.append(f"left      {batch.left}")
         lines += describe_disputes(batch.disputes)
         lines.append(f"          read {batch.query / 'README.txt'}")
-    return "\n".join([*lines, *_next_command(ledger.folder, finished, batch, front=front_of(header))])
+    return "\n".join([*lines, *_next_command(ledger.folder, finished, batch, front=header["front"])])
 
 
 def _rounds(last: None | str | int) -> int:
