@@ -7,9 +7,8 @@ from .logs import log_banner, setup_logs
 from .plain_loop import batches_of_rounds
 from .preview import preview_next_round
 from .round_steps import RoundSteps
-from .round_trainer import RoundTrainer
 from .session import Session
-from .trainer import ActiveLearningTrainer
+from .trainer import ActiveLearningTrainer, RoundTrainer
 
 __all__ = [
     "ActiveLearningHook",

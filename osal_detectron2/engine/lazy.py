@@ -30,8 +30,8 @@ from .lazy_config import DEFAULTS, config_text, load_config, plain
 from .model_fit import check_model
 from .plan import build_plan
 from .resolve import check_choices, check_machine, default_config
-from .round_trainer import RoundTrainer
 from .session import Session
+from .trainer import RoundTrainer
 
 # Free to differ between the parts of one run.
 _FREE = ("train.output_dir", "train.device", "train.checkpointer.", "train.log_period", "train.cudnn_benchmark",

@@ -7,11 +7,13 @@ import signal
 
 import pytest
 import torch
-from miniature import record, train
+from miniature import decisions, record, train
 
-from osal_detectron2.core.store import read_json
+from osal_detectron2.core.store import read_json, sha256_file, write_json
 from osal_detectron2.core.verify import verify
 from osal_detectron2.evaluation.learning_curve import read_curve
+from osal_detectron2.oracles.status import run_status
+from osal_detectron2.renamed import RENAMED
 
 
 def words(*options):
@@ -105,6 +107,27 @@ def test_the_folder_of_an_older_version_goes_on(reference, tmp_path):
     (folder / "run.yaml").unlink()
     assert words("OUTPUT_DIR", folder, "--resume") == 0
     assert record(folder) == record(reference) and (folder / "run.yaml").is_file()
+
+
+def test_a_run_of_an_older_version_goes_on_from_the_middle_of_its_first_round(reference, tmp_path):
+    """Its header has no front and old names of keys; it was killed before its first checkpoint."""
+    folder = tmp_path / "run"
+    shutil.copytree(reference / "rounds/init", folder / "rounds/init")
+    shutil.copyfile(reference / "config.yaml", folder / "config.yaml")
+    header, commit = read_json(reference / "run.json"), read_json(reference / "rounds/init/commit.json")
+    del header["front"]
+    old_names = {new: old for old, new in RENAMED.items()}
+    header["config"] = {old_names.get(key, key): value for key, value in header["config"].items()}
+    write_json(folder / "run.json", header)
+    write_json(folder / "rounds/init/commit.json", {**commit, "previous": sha256_file(folder / "run.json")})
+    begun = record(folder)
+    assert "lazy" not in run_status(folder) and verify(folder) == []
+    assert words("--resume", "OUTPUT_DIR", folder) == 0
+    after, theirs = decisions(folder), decisions(reference)
+    assert {name: record(folder)[name] for name in begun} == begun and verify(folder) == []
+    assert {**after, "run.json": None} == {**theirs, "run.json": None}
+    mine, final = weights(folder), weights(reference)
+    assert all(torch.equal(mine[k], final[k]) for k in final)
 
 
 def test_a_folder_without_a_run_needs_a_config(tmp_path, capsys):
