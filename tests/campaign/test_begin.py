@@ -17,7 +17,10 @@ from osal_detectron2.campaign.training import awaited, must_wait, prepare
 from osal_detectron2.campaign.verify import verify_campaign
 from osal_detectron2.core.errors import ConfigError, DataError, LedgerError, OutputError
 from osal_detectron2.core.labels import REJECTED, TileLabels
+from osal_detectron2.core.ledger import Ledger
 from osal_detectron2.core.lock import RunLock
+from osal_detectron2.core.round_files import write_metrics, write_selection
+from osal_detectron2.core.store import sha256_file
 from osal_detectron2.oracles.answers import Answer, Answers
 from osal_detectron2.oracles.exchange import open_request
 
@@ -185,3 +188,30 @@ def test_annotators_who_disagree_are_settled_before_anything_else(campaign):
     Answers.read(query, request.batch).and_then([other]).write(query, request)
     last = campaign_status(campaign).splitlines()[-1]
     assert "osal run prefer" in last and "first NAME" in last and must_wait(campaign)
+
+
+def test_a_training_that_began_or_was_measured_elsewhere_is_found(campaign):
+    for name in ("first", "test"):
+        answer(campaign.folder / name)
+    prepare(campaign)
+    first, keys = campaign.record("first"), asked(campaign, "first")
+    pool = first.header["pool"]
+    header = {"strategy": "random", "seed": 0, "known_classes": KNOWN, "config": {}, "versions": {}}
+
+    def run_with(labels, **metrics):
+        shutil.rmtree(campaign.run, ignore_errors=True)
+        run = Ledger.create(campaign.run, pool=pool, plan=[len(keys)], dataset_sha256="", **header)
+        for number, chosen in (("init", keys), (0, [])):
+            content = {"strategy": "random", "budget": len(chosen), "candidates": 0, "reasons": {}}
+            write_selection(run.round_dir(number), round_index=number, selected=chosen, **content)
+            if number == 0:
+                write_metrics(run.round_dir(0), {"bbox": {"mAP50": 1.0}, **metrics})
+            run.commit(number, selected=chosen, labels=labels if chosen else {})
+        return verify_campaign(campaign.folder)
+
+    committed = sha256_file(campaign.folder / "test/rounds/init/commit.json")
+    assert run_with(first.labels(), test_record=committed) == []
+    assert "measured on other labels" in run_with(first.labels(), test_record="0" * 64)[0]
+    assert "measured on other labels" in run_with(first.labels())[0]
+    other = {key: TileLabels("labelled", [(1, 1, 9, 9)], ["tumor"], "anna") for key in keys}
+    assert "its labels are not those of" in run_with(other, test_record=committed)[0]
