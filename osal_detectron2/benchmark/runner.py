@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +13,17 @@ from ..core.errors import LedgerError
 from ..core.store import read_json, write_bytes, write_json
 from .cell import RESULT_SCHEMA, cell_result, progress
 from .grid import Cell
+from .launch import CONSOLE, Launched, Launcher
 from .plan import PACKAGE, importable
 
-_CONSOLE = "console.txt"
 _ROUND_0 = "round_0.pth"
-_POLL_SECONDS = 0.2
 _REPORT_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
-_GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL; a run survives both
-
-# Two detectors' activations come and go at each step: without these, glibc hands the pages back each time.
-_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 
 
 @dataclass
 class _Running:
     cell: Cell
-    process: subprocess.Popen
+    launched: Launched
     slot: int
 
 
@@ -48,10 +37,9 @@ class GridRunner:
         cells: in the order to run them.
         plans: what plan.py says of each, and of the other cells of the grid, for which a round 0 is kept.
         config: the base config file. output: folder of the grid.
-        jobs: cells at a time. gpus: given to the jobs in turn as CUDA_VISIBLE_DEVICES; empty leaves it alone.
-        cores: CPU cores, shared among the jobs as OMP_NUM_THREADS, unless that is set.
+        launcher: starts their processes. jobs: cells at a time.
         max_seconds: start no cell that would not fit (by the mean of complete ones), and stop all at the limit.
-        commit, hardware: written into the results.
+        commit: written into the results.
         say: takes the lines of progress.
     """
 
@@ -62,23 +50,15 @@ class GridRunner:
         *,
         config: Path,
         output: Path,
+        launcher: Launcher,
         jobs: int = 1,
-        gpus: Sequence[str] = (),
-        cores: int = 1,
         max_seconds: float | None = None,
         commit: str = "unknown",
-        hardware: Mapping | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.cells, self.config, self.output = list(cells), Path(config), Path(output)
-        self.plans = plans
-        self.jobs, self.gpus, self.cores = jobs, tuple(gpus), cores
-        self.max_seconds, self.commit, self.hardware, self.say = (
-            max_seconds,
-            commit,
-            dict(hardware or {}),
-            say,
-        )
+        self.plans, self.launcher, self.jobs = plans, launcher, jobs
+        self.max_seconds, self.commit, self.say = max_seconds, commit, say
         self.failures: dict[str, str] = {}
         self._durations: dict[Cell, float] = {}
         self._groups: dict[tuple, list[Cell]] = {}
@@ -121,7 +101,8 @@ class GridRunner:
         begun = time.monotonic()
         left = [cell for cell in self.cells if not self.is_done(cell)]
         self.say(f"{len(self.cells)} cells, {len(self.cells) - len(left)} complete, {self.jobs} at a time")
-        running: list[_Running] = []
+        running = self._left_running(left)
+        left = [cell for cell in left if cell not in [job.cell for job in running]]
         reported = begun
         try:
             while left or running:
@@ -135,15 +116,15 @@ class GridRunner:
                 if not running:
                     self.say("no cell fits into the time that is left: stopping; start again to go on")
                     break
-                time.sleep(_POLL_SECONDS)
-                for job in [job for job in running if job.process.poll() is not None]:
+                time.sleep(self.launcher.poll_seconds)
+                for job in [job for job in running if job.launched.poll() is not None]:
                     running.remove(job)
                     self._collect(job)
                     reported = self._report(left, running)
                 if time.monotonic() - reported > _REPORT_SECONDS:
                     reported = self._report(left, running)
         finally:
-            self._stop(running)
+            self.launcher.stop([job.launched for job in running])
         return all(self.result_path(cell).is_file() for cell in self.cells)
 
     def _next(self, left: Sequence[Cell], running: Sequence[_Running], elapsed: float) -> Cell | None:
@@ -161,21 +142,18 @@ class GridRunner:
         folder.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, "-m", PACKAGE, "train", "--config-file", str(self.config), "--resume"]
         words += [*cell.options, *self._share(cell), "OUTPUT_DIR", str(folder)]
-        threads = str(max(1, self.cores // self.jobs))
-        environment = {**_KEEP_MEMORY, "OMP_NUM_THREADS": threads, **importable()}
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        with open(folder / _CONSOLE, "ab") as console:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # Ctrl-C comes to this process alone, which then stops the cells in order
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        launched = self.launcher.start(words, folder=folder, slot=slot, environment=importable())
+        return _Running(cell, launched, slot)
+
+    def _left_running(self, left: Sequence[Cell]) -> list[_Running]:
+        """The cells that go on without the grid that started them, which was killed."""
+        found = [(cell, self.launcher.find(self.folder(cell))) for cell in left]
+        running = [_Running(cell, launched, slot) for slot, (cell, launched) in enumerate(found) if launched]
+        if running:
+            self.say(
+                f"{len(running)} of them are queued or running already: {', '.join(j.cell.id for j in running)}"
             )
-        return _Running(cell, process, slot)
+        return running
 
     # ---- round 0, trained once where the recipe is the same -----------------------------------------------
     def _recipe(self, cell: Cell) -> tuple:
@@ -215,18 +193,17 @@ class GridRunner:
         return min(set(range(self.jobs)) - {job.slot for job in running})
 
     def _collect(self, job: _Running) -> None:
-        cell, code = job.cell, job.process.returncode
-        result = None
-        if code == 0:
+        cell, result = job.cell, None
+        if job.launched.poll() == 0:
             result = cell_result(
                 self.folder(cell),
                 cell,
                 config_sha256=self.plans[cell]["config_sha256"],
                 commit=self.commit,
-                hardware=self.hardware,
+                hardware=dict(job.launched.hardware),
             )
         if result is None:
-            self.failures[cell.id] = f"exit code {code}: {_last_line(self.folder(cell) / _CONSOLE)}"
+            self.failures[cell.id] = f"{job.launched.end()}: {_last_line(self.folder(cell) / CONSOLE)}"
             self.say(f"FAILED {cell.id}: {self.failures[cell.id]}")
             return
         _drop_weights(self.folder(cell))  # first: nobody comes back to a cell with a result
@@ -237,17 +214,6 @@ class GridRunner:
             "-" if value is None else f"{value:.2f}" for value in (result["aulc"], result["final_mAP50"])
         )
         self.say(f"{cell.id}: AULC {aulc}, final mAP50 {final}, {result['seconds']:.0f} s")
-
-    def _stop(self, running: Sequence[_Running]) -> None:
-        """SIGTERM, then SIGKILL, to the process groups of all running cells; they go on with the next start."""
-        for signal_number, grace in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
-            for job in running:
-                if job.process.poll() is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(job.process.pid, signal_number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                for job in running:
-                    job.process.wait(grace)
 
     # ---- time -------------------------------------------------------------------------------------------
     def _remaining(self, cell: Cell) -> float | None:
@@ -267,11 +233,6 @@ class GridRunner:
         return time.monotonic()
 
 
-def _die_with_parent() -> None:
-    """In a new cell: end when this process is killed, so that the next one finds the run folder free."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _drop_weights(folder: Path) -> None:
     """Remove the checkpoints that a complete run no longer needs; model_final.pth and round_0.pth stay."""
     write_bytes(folder / "last_checkpoint", b"model_final.pth")
@@ -282,6 +243,8 @@ def _drop_weights(folder: Path) -> None:
 
 def _last_line(console: Path) -> str:
     """The last line of a console that is not empty."""
+    if not console.is_file():  # a job that never ran
+        return "(no output)"
     with open(console, "rb") as file:
         file.seek(max(0, console.stat().st_size - 20_000))
         lines = file.read().decode(errors="replace").split("\n")

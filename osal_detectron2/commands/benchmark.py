@@ -12,6 +12,8 @@ EPILOG = """examples:
   osal benchmark configs/benchmarks/consep.yaml --output output/bench --jobs 4 --gpus 0
   osal benchmark configs/benchmarks/consep_two_cores.yaml --output output/bench --jobs 2 --max-minutes 90 \\
       --only random,osal_nd --seeds 0 MODEL.DEVICE cpu
+  osal benchmark configs/benchmarks/consep.yaml --output output/bench --jobs 40 --cluster slurm \
+      --slurm partition=gpu,gpus_per_node=1,cpus_per_task=4,time=240
 
 The same command again goes on where it stopped. Exit code: 0 all cells complete, 1 some failed, 3 out of time."""
 OUT_OF_TIME = 3
@@ -32,6 +34,18 @@ def benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus", type=names, default=[], help="GPU numbers to share among the jobs, e.g. 0,1"
     )
+    parser.add_argument(
+        "--cluster",
+        choices=["slurm"],
+        help="cells are jobs there, --jobs of them queued or running at a time",
+    )
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="options of sbatch, e.g. partition=gpu,gpus_per_node=1,time=240 (minutes)",
+    )
     parser.add_argument("--max-minutes", type=float, help="stop cleanly after so many minutes")
     parser.add_argument("--only", type=names, default=[], metavar="METHODS", help="methods, with commas")
     parser.add_argument("--settings", type=names, default=[], help="settings, with commas")
@@ -49,7 +63,9 @@ def benchmark(parser: argparse.ArgumentParser) -> None:
 
 def _benchmark(arguments) -> int:
     from .. import __file__ as package
+    from ..benchmark.cluster import SlurmLauncher, slurm_options
     from ..benchmark.grid import read_grid
+    from ..benchmark.launch import LocalLauncher
     from ..benchmark.plan import plan_cells
     from ..benchmark.provenance import commit, cores, hardware
     from ..benchmark.runner import GridRunner
@@ -58,6 +74,10 @@ def _benchmark(arguments) -> int:
     _end_in_order()
     if arguments.jobs < 1:
         raise ConfigError("--jobs must be 1 or more")
+    if arguments.cluster and arguments.gpus:
+        raise ConfigError("--gpus is of this machine; with --cluster slurm give --slurm gpus_per_node=1")
+    if arguments.slurm and not arguments.cluster:
+        raise ConfigError("--slurm holds with --cluster slurm only; give that, too")
     if len(arguments.options) % 2:
         raise ConfigError(f"options come in pairs KEY VALUE: {' '.join(arguments.options)}")
     grid = read_grid(arguments.grid)
@@ -69,17 +89,21 @@ def _benchmark(arguments) -> int:
         seeds=arguments.seeds,
         options=arguments.options,
     )
+    if arguments.cluster:
+        launcher = SlurmLauncher(slurm_options(arguments.slurm))
+    else:
+        launcher = LocalLauncher(
+            jobs=arguments.jobs, gpus=arguments.gpus, cores=cores(), hardware=hardware(arguments.gpus)
+        )
     runner = GridRunner(
         cells,
         dict(zip(everything, plan_cells(grid.config, everything))),
         config=grid.config,
         output=arguments.output,
+        launcher=launcher,
         jobs=arguments.jobs,
-        gpus=arguments.gpus,
-        cores=cores(),
         max_seconds=None if arguments.max_minutes is None else 60 * arguments.max_minutes,
         commit=arguments.commit or commit(Path(package).parent),
-        hardware=hardware(arguments.gpus),
         say=lambda line: print(line, flush=True),
     )
     if arguments.list:
