@@ -1,5 +1,6 @@
 """The miniature of tests/engine as a grid of cells."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -12,11 +13,17 @@ sys.path.insert(0, str(ROOT / "tests" / "engine"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def fast_start():
+@contextlib.contextmanager
+def preloaded():
     """Plans and cells are processes of a preloaded Python."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", programs.python())
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_start():
+    with preloaded():
         yield
 
 
@@ -50,3 +57,13 @@ def grid_file(tmp_path_factory):
     path = folder / "grid.yaml"
     path.write_text(GRID.format(config="tiny.yaml"))
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(grid_file, tmp_path_factory):
+    """A folder with the complete cells random and full of 3_4 and seed 0, run two at a time."""
+    output = tmp_path_factory.mktemp("bench")
+    words = ["--jobs", "2", "--only", "random,full", "--settings", "3_4", "--seeds", "0", "--commit", "c0"]
+    with preloaded():
+        assert programs.osal("benchmark", grid_file, "--output", output, *words) == 0
+    return output

@@ -1,7 +1,7 @@
 """A cluster of one machine: sbatch, srun, squeue, sacct, scancel and scontrol, by the name that this file is called by.
 
-Jobs are real processes in the background; the folder that OSAL_TEST_SLURM names holds what is known of them. While it has
-a file `hold`, jobs wait; the partition `nowhere` does not exist.
+Jobs are real processes in the background; the folder that OSAL_TEST_SLURM names holds what is known of them. While it
+has a file `hold`, jobs wait; the partition `nowhere` does not exist.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`--cluster slurm` on cells of the miniature: real submitit, real jobs, and Slurm's commands of tests/benchmark/slurm.py."""
+"""`--cluster slurm` on cells of the miniature: real submitit, real jobs, and Slurm's commands of slurm.py beside it."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import programs
 import pytest
 from programs import osal
-from test_runner import GRID, ONE, PYTHON, TOOL, finished, result  # noqa: F401
+from test_runner import GRID, ONE, PYTHON, TOOL, result
 
 from osal_detectron2.benchmark.cluster import SlurmLauncher, slurm_options
 from osal_detectron2.commands.benchmark import OUT_OF_TIME
@@ -48,7 +48,7 @@ def states(slurm):
     return {path.stem: path.read_text() for path in slurm.glob("*.state")}
 
 
-def test_jobs_of_slurm_give_the_results_of_local_cells(grid_file, finished, slurm, tmp_path):  # noqa: F811
+def test_jobs_of_slurm_give_the_results_of_local_cells(grid_file, finished, slurm, tmp_path):
     words = [str(grid_file), "--output", str(tmp_path / "out"), "--jobs", "2", "--only", "random,full", *ONE]
     words += [
         "--max-minutes",
@@ -78,7 +78,7 @@ def test_jobs_of_slurm_give_the_results_of_local_cells(grid_file, finished, slur
 
 def test_a_job_outlives_a_time_limit_and_the_grid_and_is_found_again(
     grid_file, finished, slurm, tmp_path, capsys
-):  # noqa: F811
+):
     words = [
         str(grid_file),
         "--output",

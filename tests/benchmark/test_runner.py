@@ -27,26 +27,6 @@ PYTHON, TOOL = sys.executable, Path(__file__).resolve().parents[2] / "tools" / "
 ONE = ["--settings", "3_4", "--seeds", "0"]
 
 
-@pytest.fixture(scope="module")
-def finished(grid_file, tmp_path_factory):
-    """A folder with the complete cells random and full, run two at a time."""
-    output = tmp_path_factory.mktemp("bench")
-    words = [
-        str(grid_file),
-        "--output",
-        str(output),
-        "--jobs",
-        "2",
-        "--only",
-        "random,full",
-        *ONE,
-        "--commit",
-        "c0",
-    ]
-    assert osal("benchmark", *words) == 0
-    return output
-
-
 @contextlib.contextmanager
 def left(run):
     """Hold the lock of a run that nobody works in any more; the kernel needs a moment to end a large process."""
