@@ -35,16 +35,22 @@ def sbatch(script):
     print(f"Submitted batch job {number}")
 
 
+def become(number, state):
+    new = FOLDER / f"{number}.new"
+    new.write_text(state)
+    new.replace(FOLDER / f"{number}.state")
+
+
 def job(number):
-    state, requeue = FOLDER / f"{number}.state", FOLDER / f"{number}.requeue"
+    requeue = FOLDER / f"{number}.requeue"
     while True:
-        state.write_text("PENDING")
+        become(number, "PENDING")
         while (FOLDER / "hold").exists():
             time.sleep(0.05)
-        state.write_text("RUNNING")
+        become(number, "RUNNING")
         code = subprocess.call(["bash", str(FOLDER / f"{number}.sh")])
         if not requeue.exists():
-            return state.write_text("FAILED" if code else "COMPLETED")
+            return become(number, "FAILED" if code else "COMPLETED")
         requeue.rename(requeue.with_suffix(".requeued"))
 
 
@@ -83,7 +89,7 @@ def scancel(number, option="", name=""):
         return os.kill(int((FOLDER / f"{number}.step").read_text()), signal.Signals["SIG" + name])
     if state_of(number) in ("PENDING", "RUNNING"):
         os.killpg(int((FOLDER / f"{number}.pid").read_text()), signal.SIGKILL)
-        (FOLDER / f"{number}.state").write_text("CANCELLED")
+        become(number, "CANCELLED")
 
 
 def scontrol(_, number):
