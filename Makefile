@@ -41,10 +41,11 @@ test-slow: setup ## the tests that take minutes
 matrix: setup ## smoke tests with other versions, see docs/versions.md (ARGS="--combination numpy=1.26.4")
 	@$(VENV_PYTHON) tools/version_matrix.py $(ARGS)
 
-lint: setup ## ruff's rules and format, mypy's types
+lint: setup ## ruff's rules and format, mypy's types, who imports whom
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
+	@.venv/bin/lint-imports --no-logo
 
 # The pages link to each other as in the repository, so the site is built of a folder that has its layout.
 PAGES := README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff docs benchmarks configs

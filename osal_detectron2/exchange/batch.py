@@ -3,7 +3,7 @@
 Files below rounds/NNN/query/:
     batch.json      for people: COCO with pre-annotations; may be edited in place
     request.json    for us: the exact question, against which every answer is checked
-    imported.json   for us: the answers so far (answers.py)
+    imported.json   for us: the answers so far (oracles/answers.py)
 """
 
 from __future__ import annotations

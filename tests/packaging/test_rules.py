@@ -13,3 +13,17 @@ def test_pre_commit_runs_what_make_lint_runs():
     rules = [line.strip("\t@").replace("$(VENV_PYTHON)", ".venv/bin/python") for line in lines.splitlines()]
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert [hook["entry"] for hook in hooks] == rules
+
+
+def test_the_layers_of_the_architecture_page_are_those_that_import_linter_holds():
+    contract = re.search(r"^layers = \[\n(.*?)\]", (ROOT / "pyproject.toml").read_text(), flags=re.M | re.S)[
+        1
+    ]
+    held = [set(re.findall(r"\w+", layer)) for layer in contract.splitlines()][1:]  # without __main__
+    page = (ROOT / "docs/architecture.md").read_text().split("\n## ")[1]
+    layers = []
+    for number, names in re.findall(r"^\| (\d+|  ?) ?\| (`.*?`) \|", page, flags=re.M):
+        if number.strip():
+            layers.append(set())
+        layers[-1] |= {name.removesuffix(".py") for name in re.findall(r"`([\w.]+)`", names)}
+    assert layers == held
