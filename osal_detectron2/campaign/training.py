@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ConfigError
+from ..core.extension import QUERIES
 from ..core.labels import REJECTED, TileLabels
 from ..core.ledger import Ledger
 from ..core.lock import RunLock
@@ -136,8 +137,14 @@ def must_wait(campaign: Campaign, *, batches: int | None = None, unmeasured: boo
     return campaign.run in waiting
 
 
-def train_options(campaign: Campaign, batches: int | None = None) -> list[str]:
-    """What the training command gets after its config: places, which may differ between machines, and the budget."""
+def training_words(campaign: Campaign, batches: int | None = None) -> list[str]:
+    """What `osal train` gets: its config the first time; places and device, which differ between machines; prices.
+
+    batches: queries of the whole plan, as before if None.
+    """
+    begun = Ledger.exists(campaign.run)  # then it knows its own config
+    if batches is None and begun:
+        batches = int(Ledger.open(campaign.run).header["config"][QUERIES])
     here = campaign.folder.absolute()
     words: dict[str, object] = {
         "OUTPUT_DIR": campaign.run.absolute(),
@@ -149,26 +156,11 @@ def train_options(campaign: Campaign, batches: int | None = None) -> list[str]:
         "OSAL.ORACLE.INIT_RECORD": here / FIRST_RECORD,
         "OSAL.BUDGET.INIT_FILE": here / FIRST_LIST,
         "MODEL.DEVICE": campaign.settings.device or _device(),
+        **({} if batches is None else {QUERIES: batches}),
+        **price_options(campaign),
     }
-    if batches is not None:
-        words["OSAL.BUDGET.NUM_QUERIES"] = batches
-    words |= price_options(campaign)
-    return [str(word) for pair in words.items() for word in pair]
-
-
-def train(campaign: Campaign, *, batches: int | None = None) -> None:
-    """Train until labels are awaited or the plan is done. Raises SystemExit for anything but success."""
-    from ..quiet import quiet
-
-    quiet()
-    from ..engine.command_line import argument_parser, run
-
-    begun = Ledger.exists(campaign.run)  # then it knows its own config, on any machine
-    if batches is None and begun:
-        batches = int(Ledger.open(campaign.run).header["config"]["OSAL.BUDGET.NUM_QUERIES"])
     config = [] if begun else ["--config-file", str(campaign.folder / CONFIG)]
-    words = [*config, "--resume", *train_options(campaign, batches)]
-    run(argument_parser("", front="yaml").parse_intermixed_args(words))
+    return [*config, "--resume", *(str(word) for pair in words.items() for word in pair)]
 
 
 def planned(campaign: Campaign) -> int:

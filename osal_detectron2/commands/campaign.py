@@ -82,6 +82,7 @@ def go_on(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the labels in and write the config, which you may then change",
     )
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes of the training")
     parser.set_defaults(call=_next)
 
 
@@ -127,19 +128,23 @@ def _status(args) -> None:
     print(spelled(campaign_status(Campaign.open(args.folder))))
 
 
-def _next(args) -> None:
+def _next(args) -> int:
     from ..campaign.folder import Campaign
     from ..campaign.status import campaign_status
-    from ..campaign.training import must_wait, prepare, train
+    from ..campaign.training import must_wait, prepare, training_words
     from ..core.lock import RunLock
+    from .main import main
 
     campaign = Campaign.open(args.folder)
     with RunLock(campaign.folder):
         for sentence in prepare(campaign):
             print(sentence)
     if not args.no_training and not must_wait(campaign, batches=args.batches, unmeasured=args.unmeasured):
-        train(campaign, batches=args.batches)  # has the lock of its run
+        words = ["train", "--num-gpus", str(args.num_gpus), *training_words(campaign, args.batches)]
+        if code := main(words):  # has the lock of its run
+            return code
     print(spelled(campaign_status(campaign)))
+    return 0
 
 
 def _sync(args) -> None:
