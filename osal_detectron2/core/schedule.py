@@ -12,7 +12,7 @@ from .errors import ConfigError
 
 
 def tiles(fraction: float, total: int) -> int:
-    """`fraction` of `total` tiles, halves rounded up, at least one (methods section 1.1: round(0.05 T)).
+    """`fraction` of `total` tiles, halves rounded up, at least one (docs/reproducibility.md 1.1: round(0.05 T)).
 
     Decimal arithmetic: 0.29 * 50 is 14.5 here, while binary floats give 14.499999999999998.
     Raises ConfigError unless 0 < fraction <= 1 and total >= 1.
@@ -39,7 +39,7 @@ class RoundSchedule:
     def plan(
         cls, *, total: int, init: int, query: int, num_queries: int, epochs: float, min_iters: int, batch: int
     ) -> RoundSchedule:
-        """Plan for a pool of `total` tiles: `init` first, then `query` more a round (methods section 1.7).
+        """Plan for a pool of `total` tiles: `init` first, then `query` more a round (docs/reproducibility.md 1.7).
 
         The last query takes what is left of the pool, and no round is planned after it.
         iterations(r) = max(min_iters, ceil(epochs * labelled[r] / batch)).

@@ -36,7 +36,7 @@ def derive_seed(*parts: object) -> int:
 def tie_hash(seed: int, round_index: int, key: str) -> int:
     """The last sort key of a ranking: settles equal scores without favouring any order of the pool.
 
-    Methods section 1.5: rank by (score, secondary keys, hash(seed, round, image key)).
+    docs/reproducibility.md 1.5: rank by (score, secondary keys, hash(seed, round, image key)).
     """
     return derive_seed("tie", seed, round_index, key)
 

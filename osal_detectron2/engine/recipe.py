@@ -1,7 +1,7 @@
 """A run may start from the round-0 detector of another run, where both would train the same.
 
 Round 0 trains on the initial tiles, before any query, so strategies with the same detectors and recipe share it
-(methods section 4). The file is the checkpoint at the end of that round (`OSAL.SCHEDULE.KEEP_ROUNDS`), and a run
+(docs/reproducibility.md 4). The file is the checkpoint of the end of that round (`OSAL.SCHEDULE.KEEP_ROUNDS`); a run
 adopts it by taking it for a boundary checkpoint of its own: from there on it goes on as after a kill at that point.
 """
 

@@ -61,7 +61,7 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
     - queried_tiles, rejected_tiles, known_queried, unknown_queried (nuclei), purity: this round's query.
       purity = known / (known + unknown), None if the query holds no nucleus;
     - cumulative_known, cumulative_unknown, recall: all queries up to and including this one, without the
-      initial set (methods section 6 row 15); labelled_fraction_after_query and minutes_after_query are their place
+      initial set (docs/reproducibility.md row 15); labelled_fraction_after_query, minutes_after_query: their place
       on the x axis.
       recall = cumulative_known / known nuclei in the pool at the start, None if nobody knows those: the
       config in run.json has "train_nuclei": {"known": nuclei in all training tiles} only where labels are;

@@ -24,7 +24,7 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
 
     The ground truth is built in memory from `records`: no `*_coco_format.json` cache that could go stale. AP
     is pycocotools' (101 recall points, 0-100); the mean is over the known classes that have ground truth, the
-    others are left out and named in the flags (methods section 6 row 29).
+    others are left out and named in the flags (docs/reproducibility.md row 29).
 
     Args:
         records: Detectron2 dataset dicts of the test set with `image_id`, `height`, `width`, `annotations`;
@@ -35,7 +35,7 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
             "ignore": each unknown nucleus is a crowd region of every known class. COCO then matches to it a
             detection that found no known nucleus of its class, if intersection / detection area (not IoU)
             reaches the threshold, and drops that detection from the ranking: neither true nor false. This
-            also forgives a small box anywhere inside an unknown nucleus. Methods section 6 row 4.
+            also forgives a small box anywhere inside an unknown nucleus. docs/reproducibility.md row 4.
         aose_score_thresh: detections below this score take no part in the open-set counts.
         iou_thresh: IoU at which a detection claims a nucleus, for the open-set counts only.
         distributed: gather the predictions of all ranks; else evaluate those of this process alone.

@@ -1,6 +1,6 @@
 """Evidential classification uncertainty (paper Eq. 4) and the loss of trusted multi-view classification.
 
-Methods sections 2.5 and 2.6. Shape shorthand: R regions of interest, K classes, d features.
+docs/reproducibility.md 2.5 and 2.6. Shape shorthand: R regions of interest, K classes, d features.
 """
 
 import torch

@@ -30,7 +30,7 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
             input_shape: shape of the box features.
             nms: "per_class" as Detectron2, or "class_agnostic": of overlapping detections only the best
                 scored one stays, whatever the classes, so that no nucleus is counted twice.
-            temperature: T; logits h give the loss CE(h / T) and the scores softmax(h / T) (methods section 3.7).
+            temperature: T; logits h give the loss CE(h / T) and scores softmax(h / T) (docs/reproducibility.md 3.7).
                 `forward` returns h itself.
             num_unknown: U; the last U of the `num_classes` foreground classes are learnt and never detected (see
                 `modeling.unknown`). 0 is Detectron2's layer.
@@ -127,7 +127,7 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
 
 
 class EvidentialOutputLayers(OpenSetFastRCNNOutputLayers):
-    """The classifier itself is evidential over K + 1 classes (methods section 2.6, mode E; experimental).
+    """The classifier itself is evidential over K + 1 classes (docs/reproducibility.md 2.6; experimental).
 
     Probabilities are alpha / S. They have a floor, so MODEL.ROI_HEADS.SCORE_THRESH_TEST must be raised to
     about 0.3. The TMC loss over all sampled regions takes the place of the cross entropy. It has no temperature.

@@ -1,6 +1,6 @@
 """Learning loss for active learning: a detector with a small head that predicts its loss (Yoo and Kweon 2019).
 
-Methods section 3.5. Shape shorthand: B images, C channels of a feature map.
+docs/reproducibility.md 3.5. Shape shorthand: B images, C channels of a feature map.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -115,7 +115,7 @@ def auxiliary_cfg(cfg):
 
 @META_ARCH_REGISTRY.register()
 class OSALRCNN(nn.Module):
-    """Two detectors that see the same images under different labels (methods sections 2.0 and 2.1).
+    """Two detectors that see the same images under different labels (docs/reproducibility.md 2.0 and 2.1).
 
     The target learns the K known classes, the auxiliary to tell known from unknown (`auxiliary_view`). Unless they
     share the backbone, no parameter is common to both and the loss is a sum, so training them together equals

@@ -1,4 +1,4 @@
-"""Detectron2's SGD, with prototypes in a parameter group of their own (methods section 2.4 c)."""
+"""Detectron2's SGD, with prototypes in a parameter group of their own (docs/reproducibility.md 2.4 c)."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,6 @@
 """Prototypes of known and unknown nuclei: the loss that shapes them, and the branch that holds them.
 
-Methods section 2.2 (paper Eqs. 1-2) and 2.4 (what makes prototypes converge).
+docs/reproducibility.md 2.2 (paper Eqs. 1-2) and 2.4 (what makes prototypes converge).
 Shape shorthand: R regions of interest, d features, column 0 known, column 1 unknown.
 """
 
@@ -81,7 +81,7 @@ def refit_prototypes(
     """Minimise the summed prototype loss over the prototypes, the features being fixed.
 
     The paper's "sum up the prototype loss for all nuclei in the auxiliary labeled pool to update the
-    prototype" (methods section 2.4). Starts at the class means and takes normalised subgradient steps of
+    prototype" (docs/reproducibility.md 2.4). Starts at the class means and takes normalised subgradient steps of
     decreasing length. The sum falls apart into one problem a prototype, and each keeps the best point that it
     visited, so the loss never rises. Deterministic.
 

@@ -49,7 +49,7 @@ class OpenSetBoxHeads:
     The mask and keypoint branches are those of the class that it is mixed into.
 
     Annotated instances with `gt_classes` of `num_classes` or more are unknown: proposals on them are not
-    sampled (methods section 6 row 3, "ignore"). Without such instances training is Detectron2's. `num_classes` counts
+    sampled ("ignore" in docs/reproducibility.md row 3). Without these, training is Detectron2's. `num_classes` counts
     the classes for unknown nuclei that the box predictor hides, so with these ("class", "classes") none are left out.
     """
 

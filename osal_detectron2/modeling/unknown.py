@@ -1,6 +1,6 @@
 """What the target detector does with annotated unknown nuclei (class ids from K on) while it trains.
 
-Methods section 6 row 3. "drop": they are taken out of the targets, hence background in the RPN and in the ROI
+docs/reproducibility.md row 3. "drop": they are taken out of the targets, hence background in the RPN and in the ROI
 heads. "ignore": anchors and proposals on them take no part in either loss. Plain Detectron2 would do neither:
 id K is positive for its RPN and background for its ROI heads.
 

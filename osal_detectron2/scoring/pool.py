@@ -62,7 +62,7 @@ class PoolScorer:
             left out where no request is for them.
         batch_size, num_workers: cost only, no influence on the result.
 
-    `passes` counts tiles, in the terms of the cost table (methods section 4): "target" is a full pass of the target,
+    `passes` counts tiles, in the terms of the cost table of docs/strategies.md: "target" is a full pass of the target,
     "target backbone" one that ends with its backbone, "target ground truth" one over annotated boxes.
     """
 

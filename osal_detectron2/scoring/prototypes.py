@@ -1,4 +1,4 @@
-"""The refit of the prototypes before a query (paper 2.3, methods section 2.4)."""
+"""The refit of the prototypes before a query (paper 2.3, docs/reproducibility.md 2.4)."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,11 +1,11 @@
-"""Views: named transformations of a tile before a pass, and where its boxes lie in them (methods sections 3.4, 3.6).
+"""Views: named changes of a tile before a pass, and where its boxes lie in them (docs/reproducibility.md 3.4, 3.6).
 
 A name is the kind, and after a colon its parameters: "noise:8", "downscale:0.8", "rotate:5". All act on the tile at its
 own size, before the detector's resize, as a change of the microscope image would; only "downscale" acts after it,
-because the resize of the shortest edge would cancel it (methods section 3.6). "shrink" lets it, as CALD's code does.
+as the resize of the shortest edge would cancel it (docs/reproducibility.md 3.6). "shrink" lets it, as CALD's code does.
 
 A random view draws from a stream named by (seed, round, image key, view), so it depends neither on the batch nor on the
-order or the process (methods section 1.5).
+order or the process (docs/reproducibility.md 1.5).
 """
 
 import inspect

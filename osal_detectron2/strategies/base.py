@@ -98,7 +98,7 @@ class QueryContext:
         return min(self.budget, len(self.pool))
 
     def rank(self, keys: Sequence[str], *columns: Mapping[str, float]) -> list[str]:
-        """`keys` by descending `columns`, ties broken by a seeded hash of the key (methods section 1.5).
+        """`keys` by descending `columns`, ties broken by a seeded hash of the key (docs/reproducibility.md 1.5).
 
         Values are compared after rounding to 1e-5, which is above the noise of float32 kernels, so the
         order depends neither on batch size nor on the number of processes.

@@ -1,4 +1,4 @@
-"""Which box of one set of detections is which of another (methods sections 3.4 and 3.6)."""
+"""Which box of one set of detections is which of another (docs/reproducibility.md 3.4 and 3.6)."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ __all__ = ["acquisition_set", "best_match", "pairwise_iou"]
 
 
 def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> dict[str, np.ndarray]:
-    """The detections at or above `score_thresh` (methods section 1.2); columns not of their length, as "reference",
+    """The detections from `score_thresh` on (docs/reproducibility.md 1.2); columns of another length, as "reference",
     are left as they are."""
     kept = np.asarray(detections["scores"], dtype=np.float64) >= score_thresh
     return {

@@ -1,4 +1,4 @@
-"""Baseline CALD: consistency-based active learning for detection (Yu et al. 2022; methods section 3.6).
+"""Baseline CALD: consistency-based active learning for detection (Yu et al. 2022; docs/reproducibility.md 3.6).
 
 Stage one keeps the tiles whose detections change most when the tile is flipped, cut, shrunk or turned. Stage two
 queries those of them whose classes differ most from the labelled ones.

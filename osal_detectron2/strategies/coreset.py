@@ -1,4 +1,4 @@
-"""Coreset: tiles that cover the pool, by the greedy k-center rule of Sener and Savarese (methods section 3.3)."""
+"""Coreset: tiles that cover the pool, by greedy k-center of Sener and Savarese (docs/reproducibility.md 3.3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""COUNT_ALL: the density control (methods section 2.3). How much of PCSS is due to its prototypes?"""
+"""COUNT_ALL: the density control (docs/reproducibility.md 2.3). How much of PCSS is due to its prototypes?"""
 
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 

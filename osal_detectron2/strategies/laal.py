@@ -1,7 +1,7 @@
-"""Baseline LAAL: localisation-aware active learning (Kao et al. 2018; methods section 3.4).
+"""Baseline LAAL: localisation-aware active learning (Kao et al. 2018; docs/reproducibility.md 3.4).
 
 Localisation tightness (LT) asks how far a box moved from its proposal, localisation stability (LS) how far it moves
-when noise is added to the tile. Tiles without detections are the most informative ones (methods section 1.6).
+when noise is added to the tile. Tiles without detections are the most informative ones (docs/reproducibility.md 1.6).
 """
 
 from collections.abc import Generator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""LfOSA (Ning et al., CVPR 2022) for detection, with the paper's box uncertainty (methods section 3.7).
+"""LfOSA (Ning et al., CVPR 2022) for detection, with the paper's box uncertainty (docs/reproducibility.md 3.7).
 
 The auxiliary detector tells apart the K known classes and one for all unknown nuclei, with temperature 0.5. Each
 detection's largest foreground logit is its activation. Among the detections of one class, those of a known nucleus

@@ -1,4 +1,4 @@
-"""LL4AL: the tiles whose loss is predicted to be largest (Yoo and Kweon 2019; methods section 3.5)."""
+"""LL4AL: the tiles whose loss is predicted to be largest (Yoo and Kweon 2019; docs/reproducibility.md 3.5)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""OpenAL (Qu et al., MICCAI 2023) for detection, with the paper's box uncertainty (methods section 3.9).
+"""OpenAL (Qu et al., MICCAI 2023) for detection, with the paper's box uncertainty (docs/reproducibility.md 3.9).
 
 Stage one compares the box features of detections with those of the annotated nuclei: near the known ones and far from
 the unknown ones is good. Stage two takes the most uncertain of the best tiles. One detector does both.

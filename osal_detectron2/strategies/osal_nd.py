@@ -1,4 +1,4 @@
-"""OSAL-ND and its four ablations (paper sections 2.3 and 2.4, methods sections 2.3 to 2.8).
+"""OSAL-ND and its four ablations (paper sections 2.3 and 2.4, docs/reproducibility.md 2.3 to 2.8).
 
 Stage one (PCSS) keeps the CAND_FACTOR * budget tiles with most known nuclei by the auxiliary detector's prototypes.
 Stage two (UTSS) queries those where the target's CI * LI is largest. An ablation leaves out a stage or a factor.
@@ -140,7 +140,7 @@ class PCSS(OSALND):
 
 @register
 class PCSSByLabel(PCSS):
-    """Control: PCSS that believes the auxiliary head's own label and no prototype (methods section 2.8)."""
+    """Control: PCSS that believes the auxiliary head's own label and no prototype (docs/reproducibility.md 2.8)."""
 
     name = "pcss_by_label"
     count_rule = "label"
@@ -148,7 +148,7 @@ class PCSSByLabel(PCSS):
 
 @register
 class RandomFromCandidates(OSALND):
-    """Control: stage one as in OSAL-ND, then a random draw from the candidates (methods section 2.8).
+    """Control: stage one as in OSAL-ND, then a random draw from the candidates (docs/reproducibility.md 2.8).
 
     Its draw is the order of Random restricted to the candidates, so that the two differ by stage one alone.
     """

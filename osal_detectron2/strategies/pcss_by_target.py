@@ -1,4 +1,4 @@
-"""PCSS without an auxiliary detector: the target itself tells known from unknown (methods section 2.8)."""
+"""PCSS without an auxiliary detector: the target itself tells known from unknown (docs/reproducibility.md 2.8)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Counting known nuclei by the distances of their features to the two prototypes (paper 2.3, methods section 2.3)."""
+"""Counting known nuclei by the distances of features to both prototypes (paper 2.3, docs/reproducibility.md 2.3)."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Random: the seeded control arm (methods section 3.1). No forward pass."""
+"""Random: the seeded control arm (docs/reproducibility.md 3.1). No forward pass."""
 
 from .base import Query, QueryContext, Selection, Strategy, register, require_pool
 

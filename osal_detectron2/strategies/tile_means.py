@@ -1,4 +1,4 @@
-"""Means over the detections of a tile (paper Eqs. 5 and 6; methods sections 2.5, 2.7 and 3.9)."""
+"""Means over the detections of a tile (paper Eqs. 5 and 6; docs/reproducibility.md 2.5, 2.7 and 3.9)."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ def mean_vacuity(detections: Mapping[str, np.ndarray], *, score_thresh: float) -
 
 
 def localization_uncertainty(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> float:
-    """LI (Eq. 6): mean of 1 - loc_tightness (B,) over the same detections; 0 without any (section 6 row 20)."""
+    """LI (Eq. 6): mean of 1 - loc_tightness (B,) over these detections; 0 for none (docs/reproducibility.md row 20)."""
     return _mean(detections, 1.0 - np.asarray(detections["loc_tightness"], dtype=np.float64), score_thresh)
 
 

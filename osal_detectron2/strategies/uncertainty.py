@@ -1,4 +1,4 @@
-"""Uncertainty: the tiles whose detections the target classifies least surely (methods section 3.2).
+"""Uncertainty: the tiles whose detections the target classifies least surely (docs/reproducibility.md 3.2).
 
 Uncertainty sampling with the posterior of the closed-set detector: what it cannot tell from the known classes is as
 uncertain as what it has not learnt yet, which is why unknown nuclei attract this method.
@@ -75,7 +75,7 @@ class Uncertainty(Strategy):
     """The tiles of the largest class uncertainty, all at once.
 
     A tile without detections comes first: a closed-set method takes it for one where the detector misses everything,
-    hence the most informative (methods section 1.6; public implementations disagree).
+    hence the most informative (docs/reproducibility.md 1.6; public implementations disagree).
     """
 
     name = "uncertainty"

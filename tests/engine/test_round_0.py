@@ -116,5 +116,5 @@ def test_the_forward_passes_of_a_query_are_recorded(donor, reference):
     passes = read_json(reference / "rounds/000/timing.json")["passes"]
     pool = len(read_json(reference / "run.json")["pool"]) - 4
     assert passes["auxiliary"] == pool and passes["target"] == 8, (
-        "2N candidates of a query of 4 (methods section 4)"
+        "2N candidates of a query of 4 (docs/reproducibility.md 4)"
     )

@@ -49,7 +49,7 @@ def train(model, cfg, make_input, steps=3):
 
 # ---- the pair loss -----------------------------------------------------------------------------------------
 def test_vector_of_the_specification():
-    """methods section 8: pairs (0, 3) and (1, 2) with signs + and -, 0.5 and 1.5."""
+    """docs/reproducibility.md 8: pairs (0, 3) and (1, 2) with signs + and -, 0.5 and 1.5."""
     predicted = torch.tensor([0.2, 1.0, 0.5, -0.3])
     assert pair_loss(predicted, torch.tensor([2.0, 1.0, 3.0, 0.5])).item() == pytest.approx(1.0)
     assert pair_loss(predicted, torch.tensor([2.0, 3.0, 1.0, 0.5]), margin=0.5).item() == pytest.approx(0.0)

@@ -1,4 +1,4 @@
-"""CALD: the vectors of methods section 8, both stages on pools worked out by hand, and its invariants."""
+"""CALD: the vectors of docs/reproducibility.md 8, both stages on pools worked out by hand, and its invariants."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_best_score_of_each_class():
 # ---- properties --------------------------------------------------------------------------------------------
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_an_identity_view_gives_one_plus_pmax(seed, n):
-    """methods section 8."""
+    """docs/reproducibility.md 8."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 90, (n, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(1, 20, (n, 2))], axis=1)
@@ -168,7 +168,7 @@ def pool_of(pmax):
 
 
 def test_five_passes_over_the_pool_with_the_reference_of_the_clean_one():
-    """The cost table of methods section 4; six and seven with noise."""
+    """The cost table of docs/reproducibility.md 4; six and seven with noise."""
     requests = []
     clean = pool_of({"x": 0.9, "y": 0.6})
     run(CALD(), {"identity": clean}, requests=requests)

@@ -1,4 +1,4 @@
-"""The controls of methods section 2.8: what each leaves out, and nothing else."""
+"""The controls of docs/reproducibility.md 2.8: what each leaves out, and nothing else."""
 
 import numpy as np
 from test_strategies import answer, made_up, pool

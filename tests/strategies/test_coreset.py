@@ -42,7 +42,7 @@ def run(points, centres, *, budget, seed=0, **settings):
 
 
 def test_vector_of_the_specification():
-    """methods section 8: index 3, then 2; the others stay within distance 1 of a centre."""
+    """docs/reproducibility.md 8: index 3, then 2; the others stay within distance 1 of a centre."""
     chosen, radii = k_center_greedy(POOL, LABELLED, size=2)
     assert chosen == [3, 2]
     assert radii == pytest.approx([np.sqrt(26), 4.0])

@@ -1,4 +1,4 @@
-"""LAAL: the vectors of methods section 8, and what each mode asks for and prefers."""
+"""LAAL: the vectors of docs/reproducibility.md 8, and what each mode asks for and prefers."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_the_background_is_no_class_to_be_sure_of():
     ],
 )
 def test_a_mode_costs_one_pass_or_seven(mode, views):
-    """The cost table of methods section 4."""
+    """The cost table of docs/reproducibility.md 4."""
     requests = []
     tables = {"identity": {k: tile([[0, 0, 9, 9]], [0.8]) for k in "abc"}}
     run(LAAL(mode=mode), tables, requests=requests)

@@ -87,7 +87,7 @@ def test_scaling_by_percentiles():
 
 
 def test_entropy_and_localization_vectors_of_the_specification():
-    """Methods section 8: the entropy of (.5, .25, .25) is 1.0397208, LI of tightness 0.8 and 1/7 is 0.5285714."""
+    """docs/reproducibility.md 8: entropy of (.5, .25, .25): 1.0397208, LI of tightness 0.8 and 1/7: 0.5285714."""
     rows = {
         "scores": np.array([0.5, 0.05, 0.04]),
         "logits": np.log([[0.5, 0.25, 0.25]] * 2 + [[1.0, 1e-9, 1e-9]]) + 800.0,

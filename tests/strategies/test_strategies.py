@@ -175,7 +175,7 @@ def test_the_contract_is_enforced():
 
 # ---- vectors -----------------------------------------------------------------------------------------------
 def test_li_vector_of_the_specification():
-    """methods section 8: tightness 0.8 and 1/7 give LI 0.5285714."""
+    """docs/reproducibility.md 8: tightness 0.8 and 1/7 give LI 0.5285714."""
     rows = {
         "scores": np.ones(2),
         "cls_uncertainty": np.array([6 / 11, 1.0]),
@@ -256,7 +256,7 @@ def by_hand(counts, ci, li):
     ],
 )
 def test_the_stages_on_a_pool_worked_out_by_hand(name, expected, passes):
-    """Also the cost table of methods section 4: which detector sees how many tiles."""
+    """Also the cost table of docs/reproducibility.md 4: which detector sees how many tiles."""
     table = by_hand([9, 8, 7, 6, 1], ci=[0.1, 0.5, 0.41, 0.4, 0.9], li=[0.9, 0.4, 0.6, 0.2, 0.9])
     requests = []
     context = QueryContext(pool=tuple("01234"), budget=2, seed=0, round_index=0)

@@ -16,7 +16,7 @@ from osal_detectron2.strategies.uncertainty import MODES, Uncertainty, box_uncer
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        ("entropy", 1.0397208),  # methods section 8
+        ("entropy", 1.0397208),  # docs/reproducibility.md 8
         ("least_confidence", 0.5),
         ("margin", 0.75),
     ],
