@@ -55,12 +55,13 @@ def cut(
 
     groups: {parent name: slide}. Raises DataError for an image that cannot be read and for two tiles of one name.
     """
-    tiles, left_out, seen = [], {GLASS: 0, TWINS: 0}, {}
+    tiles: list[Tile] = []
+    left_out, seen = {GLASS: 0, TWINS: 0}, dict[str, str]()
     for number, parent in enumerate(parents, start=1):
         side = round(tile * downsample)
         windows = tile_windows(parent.width, parent.height, side, 0, "even")
         for window in windows:
-            size = tuple(max(1, round(length / downsample)) for length in window[2:])
+            size = (max(1, round(window[2] / downsample)), max(1, round(window[3] / downsample)))
             picture = parent.pixels(window, size)
             looks = difference_hash(picture)
             if not looks and parent.boxes is None:
@@ -127,7 +128,9 @@ def _write(picture: Image.Image, parent: Parent, path: Path, *, whole: bool) -> 
 def _boxes(parent: Parent, window: tuple[int, int, int, int], downsample: float) -> list:
     """The labelled boxes whose centre is in the window, cut at it, in pixels of the tile; no crowds."""
     named = [
-        (name, clip_box(box, parent.width, parent.height)) for name, box, crowd in parent.boxes if not crowd
+        (name, clip_box(box, parent.width, parent.height))
+        for name, box, crowd in parent.boxes or ()
+        if not crowd
     ]
     named = [(name, box) for name, box in named if min(box[2:]) > 0]
     boxes = np.array([box for _, box in named], dtype=float).reshape(-1, 4)

@@ -32,10 +32,10 @@ def slides_of(parents: Sequence[Parent], *, csv_file: str = "", rule: str = "") 
         except re.error as error:
             raise ConfigError(f"--slide-rule {rule!r}: is no regular expression ({error})") from error
         found = {name: m and (m[1] if m.re.groups else m[0]) for name, m in matches.items()}
-        missing = [name for name, slide in found.items() if not slide]
+        missing = [name for name in names if not found[name]]
         if missing:
             raise DataError(f"--slide-rule {rule!r}: does not match {missing[0]} ({len(missing)} in all)")
-        return found, f"by the rule {rule}"
+        return {name: str(slide) for name, slide in found.items()}, f"by the rule {rule}"
     if any(parent.group for parent in parents):
         return {p.name: p.group or p.name for p in parents}, "as the COCO file says (group)"
     folders = {name: PurePosixPath(name).parent.as_posix() for name in names}

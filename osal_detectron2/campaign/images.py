@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -35,7 +36,7 @@ class Parent:
     group: str = ""
     boxes: list[tuple] | None = None
     slide: bool = False
-    _open: object = field(default=None, repr=False)
+    _open: Any = field(default=None, repr=False)
 
     def pixels(self, window: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
         """The part (x, y, w, h) of the image as RGB, at `size` (w, h). Raises DataError naming the file."""
@@ -139,7 +140,7 @@ def _parent(path: Path, name: str) -> Parent:
     return Parent(Path(os.path.abspath(path)), name, width, height, slide=slide)
 
 
-def _openslide(path: Path):
+def _openslide(path: Path) -> Any:
     try:
         import openslide
     except ImportError as error:

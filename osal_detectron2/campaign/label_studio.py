@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..core.errors import ConfigError, DataError, OSALError
@@ -52,11 +53,11 @@ class LabelStudio:
             address = f"{parts.path[parts.path.index('/api/') :]}?{parts.query}" if following else ""
         return min(found, key=lambda project: project["id"], default=None)
 
-    def make_project(self, **fields) -> dict:
+    def make_project(self, **fields: object) -> dict:
         """A new project with these fields."""
         return self._call("POST", "/api/projects", fields)
 
-    def change_project(self, project: int, **fields) -> dict:
+    def change_project(self, project: int, **fields: object) -> dict:
         """Set fields of a project."""
         return self._call("PATCH", f"/api/projects/{project}", fields)
 
@@ -106,7 +107,7 @@ class LabelStudio:
         return {self._part(user, "id"): self._part(user, "email") for user in users}
 
     # ---- HTTP -------------------------------------------------------------------------------------------
-    def _call(self, method: str, path: str, body: object = None, *, kind: str = "application/json"):
+    def _call(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Any:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         for last in (False, True):
             try:
@@ -117,7 +118,7 @@ class LabelStudio:
                     continue
                 raise self._refusal(method, path, error) from None
 
-    def _part(self, answer: object, name: str):
+    def _part(self, answer: object, name: str) -> Any:
         """A field of an answer. Raises ServerError where it has another form than Label Studio's."""
         if not isinstance(answer, dict) or name not in answer:
             raise ServerError(
@@ -188,7 +189,7 @@ class LabelStudio:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """The token goes to the address that was given and nowhere else."""
 
-    def redirect_request(self, *_):
+    def redirect_request(self, *_: object) -> None:
         return None
 
 

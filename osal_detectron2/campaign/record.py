@@ -16,8 +16,8 @@ from ..core.round_files import write_selection
 from ..core.rounds import INIT
 from ..core.run_config import CAMPAIGN
 from ..core.store import sha256_file
-from ..exchange.batch import Request
 from ..oracles.answers import Answers
+from ..oracles.exchange import open_request
 from ..oracles.export import export_batch
 from ..oracles.people import unknown_class
 from .folder import FIRST_RECORD, POOL, TEST, Campaign
@@ -93,17 +93,14 @@ def commit_if_complete(campaign: Campaign, name: str) -> bool:
     ledger = campaign.record(name)
     if ledger.is_committed(INIT):
         return False
-    query = ledger.round_dir(INIT) / "query"
-    request = Request.read(query)
+    _, query, request = open_request(ledger.folder)
     path = query.parent / "labels.json"
     if not path.is_file():  # an import was killed before it wrote them
         Answers.read(query, request.batch).write_labels(query, request)
     if not path.is_file():
         return False
     labels = LabelFile.read(path)
-    ledger.commit(
-        INIT, selected=ledger.selection(INIT)["selected"], labels=labels.tiles, classes=labels.classes
-    )
+    ledger.commit(INIT, selected=list(request.tiles), labels=labels.tiles, classes=labels.classes)
     return True
 
 

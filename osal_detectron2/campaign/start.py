@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def _ask(
         write_json(folder / name, _coco(members, settings))
         files[name] = sha256_file(folder / name)
     identity = sha256_bytes(json.dumps([asdict(settings), files], sort_keys=True).encode())[:16]
-    common = {
+    common: dict[str, Any] = {
         "campaign": identity,
         "tiles": folder / "tiles",
         "known": settings.known,
@@ -220,5 +221,6 @@ def _entry(tile: Tile) -> dict:
 
 
 def _labels(tile: Tile) -> TileLabels:
-    state = LABELLED if tile.boxes else REVIEWED_EMPTY
-    return TileLabels(state, [b for _, b in tile.boxes], [name for name, _ in tile.boxes], annotator="given")
+    boxes = tile.boxes or []
+    state = LABELLED if boxes else REVIEWED_EMPTY
+    return TileLabels(state, [b for _, b in boxes], [name for name, _ in boxes], annotator="given")

@@ -78,7 +78,8 @@ def _record(ledger: Ledger) -> str:
         labels = ledger.labels()
         nuclei = sum(len(tile.boxes) for tile in labels.values())
         return f"{len(labels)} tiles labelled and in the record, {nuclei} nuclei"
-    return _batch(batch_status(ledger.folder))
+    status = batch_status(ledger.folder)
+    return _batch(status) if status else "was never asked for: the record is damaged (osal campaign verify)"
 
 
 def _batch(status: BatchStatus) -> str:

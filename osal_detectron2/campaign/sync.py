@@ -99,7 +99,12 @@ def _classes(project: Mapping) -> list[str]:
 
 
 def _upload(
-    campaign, server: LabelStudio, project: int, request: Request, missing: list[str], progress
+    campaign: Campaign,
+    server: LabelStudio,
+    project: int,
+    request: Request,
+    missing: list[str],
+    progress: Callable[[str], None] | None,
 ) -> int:
     """Put the missing tiles on the server, in the order in which they are asked for."""
     if not missing:

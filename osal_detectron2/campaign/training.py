@@ -53,7 +53,7 @@ def prepare(campaign: Campaign) -> list[str]:
             f"{first.folder}: no first tile holds a nucleus of {', '.join(campaign.settings.known)}; there "
             "is nothing to train on. Begin a new campaign with other images or classes"
         )
-    lines = "".join(f"{key}\n" for key in first.selection("init")["selected"])
+    lines = "".join(f"{key}\n" for key in labels)
     write_bytes(campaign.folder / FIRST_LIST, lines.encode())
     write_bytes(campaign.folder / CONFIG, config_of(campaign, labels).encode())
     return [
