@@ -146,7 +146,7 @@ def main(argv=None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("localiser", help="write the data that the localiser is trained on")
-    one.add_argument("--tiles", type=Path, required=True, help="tiles of 250 px (tools/tile_coco.py)")
+    one.add_argument("--tiles", type=Path, required=True, help="tiles of 250 px (osal data tile)")
     one.add_argument("--out", type=Path, required=True, help="folder of train.json and test.json")
     one.set_defaults(call=localiser)
     one = commands.add_parser("features", help="cache proposals and features of every image")

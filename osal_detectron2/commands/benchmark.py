@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ConfigError
+from ..core.shipped import find_config
 
 EPILOG = """examples:
   osal benchmark configs/benchmarks/consep.yaml --output output/bench --list
@@ -28,7 +29,7 @@ def benchmark(parser: argparse.ArgumentParser) -> None:
         return [int(name) for name in names(text)]
 
     parser.epilog = EPILOG
-    parser.add_argument("grid", type=Path, help="grid file (YAML)")
+    parser.add_argument("grid", help="grid file (YAML)")
     parser.add_argument("--output", type=Path, default=Path("output/bench"), help="folder of this grid")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time (default 1)")
     parser.add_argument(
@@ -80,7 +81,7 @@ def _benchmark(arguments) -> int:
         raise ConfigError("--slurm holds with --cluster slurm only; give that, too")
     if len(arguments.options) % 2:
         raise ConfigError(f"options come in pairs KEY VALUE: {' '.join(arguments.options)}")
-    grid = read_grid(arguments.grid)
+    grid = read_grid(find_config(arguments.grid))
     everything = grid.cells(options=arguments.options)
     cells = grid.cells(
         methods=arguments.only,

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 
+from ..core.shipped import find_config
 from ..core.spelling import spelled
 from ..data.coco_file import ERROR, INFO, WARNING
 
@@ -40,7 +41,7 @@ def _check(args) -> int:
         args.known,
         other_json=args.other_json,
         other_root=args.other_root,
-        settings=detector_settings(args.config_file) if args.config_file else None,
+        settings=detector_settings(find_config(args.config_file)) if args.config_file else None,
         progress=_progress if sys.stderr.isatty() else None,
     )
     if args.json_report:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from ..core.errors import ConfigError, OutputError
+from ..core.shipped import CONFIGS
 from ..core.spelling import spelled
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXAMPLE = """examples:
   osal data config --json tiles/train.json --image-root tiles/images --test-json tiles/test.json \\
       --known tumor lymphocyte --out my.yaml

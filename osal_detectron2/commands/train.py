@@ -5,6 +5,7 @@ The work is in osal_detectron2.engine, whose trainers you may as well use from a
 
 import argparse
 
+from ..core.shipped import find_config
 from ..core.trust import add_trust
 
 _TRAIN = """examples:
@@ -63,4 +64,5 @@ def _run(args: argparse.Namespace) -> None:
     from .. import add_osal_config  # noqa: F401  (first: it explains what to do if Detectron2 is missing)
     from ..engine import command_line
 
+    args.config_file = find_config(args.config_file)
     command_line.run(args)

@@ -11,7 +11,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benc
 PROGRAM = r"(\$ )?(#|cells=|for |mkdir |(\w+=\S* )*(python3?|osal|make|pip|torchrun|\.venv/bin/python)( |$))"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 INDENTED = re.compile(r"(?:(?<=\n)|^)(?: {4,}\S.*(?:\n|$))(?:(?: {4,}.*| *)(?:\n|$))*")
-INLINE = re.compile(r"`(python \w+/\w+\.py [^`]+)`")
+INLINE = re.compile(r"`(python \w+/\w+\.py [^`]+|osal [a-z ]+ --config-file configs/[^`]+)`")
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,13 @@ ANSWER = "python tests/docs/answer_batch.py {run} {truth} labelled.json\n"
 SYNTHETIC = "datasets/synthetic/annotations/random_fold1_train.json"
 GIVEN = {
     "README": [
-        ("train_al.py --config-file mine.yaml", "python tests/docs/clone.py mine.yaml\n"),
+        ("train --config-file mine.yaml", "python tests/docs/clone.py mine.yaml\n"),
         (
-            "al.py import output/mine",
+            "run import output/mine",
             # The run before had its labels; this one has to ask.
             "rm -r output/mine; echo 'OSAL: {ORACLE: {NAME: human}}\n_BASE_: small.yaml' > people.yaml\n"
             "mv mine.yaml small.yaml; mv people.yaml mine.yaml\n"
-            "python tools/train_al.py --config-file mine.yaml\n"
+            "osal train --config-file mine.yaml\n"
             + ANSWER.format(run="output/mine", truth="tiles/train.json"),
         ),
         ("--images FOLDER", "cp -r slides FOLDER\n"),
@@ -70,7 +70,7 @@ GIVEN = {
     "human_oracle": [
         ("OUTPUT_DIR output/run1", MINE),
         (
-            "al.py import output/run1",
+            "run import output/run1",
             ANSWER.format(run="output/run1", truth=SYNTHETIC)
             # Ben overlooks a nucleus.
             + ANSWER.format(run="output/run1", truth=SYNTHETIC).replace(
@@ -81,8 +81,7 @@ GIVEN = {
     "annotation_tools": [
         (
             "--format label-studio",
-            MINE
-            + "python tools/train_al.py --config-file my.yaml OSAL.ORACLE.NAME human OUTPUT_DIR output/run1\n",
+            MINE + "osal train --config-file my.yaml OSAL.ORACLE.NAME human OUTPUT_DIR output/run1\n",
         ),
         (
             "project-1.json --dry-run",
@@ -95,44 +94,44 @@ GIVEN = {
         ("job_1.zip", "python -m zipfile -c job_1.zip batches/first/annotations.xml\n"),
     ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
-    "lazy_config": [("predict.py output/lazy", REGIONS)],
-    "data_coco": [("train_al.py --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
+    "lazy_config": [("predict output/lazy", REGIONS)],
+    "data_coco": [("train --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
     "predict": [
         (
-            "predict.py output/quickstart --images",
+            "predict output/quickstart --images",
             # Of Detectron2's own backbones, since the page reads the exported detector without this package.
-            "python tools/train_al.py --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart "
+            "osal train --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart "
             "MODEL.BACKBONE.NAME build_resnet_fpn_backbone MODEL.RESNETS.WIDTH_PER_GROUP 4 "
             "MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 16\n" + REGIONS,
         ),
         (
             "--json tiles/test.json",
-            "python tools/tile_coco.py --json slides/test.json --image-root slides --out tiles --tile 120\n",
+            "osal data tile --json slides/test.json --image-root slides --out tiles --tile 120\n",
         ),
     ],
     "benchmark": [
         (
             "consep.yaml --output output/bench --jobs",
-            "python tools/tile_coco.py --json consep/train.json consep/test.json --image-root consep/images --tile 120 "
+            "osal data tile --json consep/train.json consep/test.json --image-root consep/images --tile 120 "
             "--out datasets/consep_tiles\n",
         ),
         ("C.yaml", MINE + "mv my.yaml C.yaml\n"),
     ],
     "benchmark_figures": [
         (
-            "plot.py output/grid",
+            "plot output/grid",
             "mkdir -p output/grid\ncp -r benchmarks/consep_two_cores/results output/grid\n",
         ),
         (
-            "plot_detections.py output/osal_nd",
-            "for run in osal_nd random count_all; do python tools/train_al.py --config-file configs/quickstart.yaml "
+            "run detections output/osal_nd",
+            "for run in osal_nd random count_all; do osal train --config-file configs/quickstart.yaml "
             "OSAL.STRATEGY $run OUTPUT_DIR output/$run; done\n",
         ),
     ],
     "evaluation": [
         (
-            "report.py output/osal_nd_seed0",
-            "for run in osal_nd_seed0 random_seed0; do python tools/train_al.py --config-file configs/quickstart.yaml "
+            "run report output/osal_nd_seed0",
+            "for run in osal_nd_seed0 random_seed0; do osal train --config-file configs/quickstart.yaml "
             "OSAL.STRATEGY ${run%_seed0} OUTPUT_DIR output/$run; done\n",
         )
     ],

@@ -1,4 +1,4 @@
-"""Every command of the README and the docs names a tool, options and config keys that exist."""
+"""Every command of the README and the docs names a command, options and config keys that exist."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from osal_detectron2 import add_osal_config
+from osal_detectron2.commands.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -21,14 +22,17 @@ def commands(page: Path) -> list[list[str]]:
     """The indented or fenced command lines of a page that call one of our programs, as words."""
     text = re.sub(r"\\\n\s*", " ", page.read_text())
     lines = (line.strip().removeprefix("$ ") for line in text.splitlines())
-    found = [line for line in lines if re.match(r"(\S+=\S+ )*(python\S* )(tools|benchmarks)/\w+\.py", line)]
+    found = [
+        line
+        for line in lines
+        if re.match(r"(\S+=\S+ )*(python\S* (tools|benchmarks)/\w+\.py|osal [a-z])", line)
+    ]
     return [shlex.split(line.split(" # ")[0], comments=True) for line in found]
 
 
 @cache
-def help_of(tool: str, subcommand: str = "") -> str:
-    words = [ROOT / tool, *([subcommand] if subcommand else []), "--help"]
-    done = programs.run(words, env={**os.environ, "COLUMNS": "200"})
+def help_of(*words: str) -> str:
+    done = programs.run([*words, "--help"], cwd=ROOT, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -40,10 +44,14 @@ CASES = [(page, words) for page in PAGES for words in commands(page)]
 def test_a_documented_command_exists(page, words):
     while "=" in words[0]:
         words = words[1:]
-    tool, arguments = words[1], words[2:]
-    assert (ROOT / tool).is_file()
-    subcommand = arguments[0] if tool == "tools/al.py" and arguments and arguments[0] != "--help" else ""
-    text = help_of(tool, subcommand)
+    if words[0] == "osal":
+        length = next(n for n in (2, 1) if " ".join(words[1 : n + 1]) in COMMANDS)
+        tool, arguments = " ".join(words[: length + 1]), words[length + 1 :]
+        text = help_of("-m", "osal_detectron2", *words[1 : length + 1])
+    else:
+        tool, arguments = words[1], words[2:]
+        assert (ROOT / tool).is_file()
+        text = help_of(tool)
     for option in (a.split("=")[0] for a in arguments if a.startswith("--")):
         assert option in text, f"{tool} has no option {option}"
     cfg = get_cfg()
