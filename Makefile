@@ -24,10 +24,10 @@ setup: ## make or complete .venv (10 GB of free disk; PYTHON=python3.12 chooses 
 	@$(PYTHON) tools/setup_environment.py
 
 data: setup ## draw the synthetic data set into datasets/synthetic
-	@$(VENV_PYTHON) tools/make_synthetic.py --out datasets/synthetic --tiles 300 --seed 0
+	@$(VENV_PYTHON) -m osal_detectron2 data synthetic --out datasets/synthetic --tiles 300 --seed 0
 
 demo: data ## a whole active learning run on the synthetic data, on a CPU; again: goes on where it stopped
-	@$(KEEP_MEMORY) $(VENV_PYTHON) tools/train_al.py --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
+	@$(KEEP_MEMORY) $(VENV_PYTHON) -m osal_detectron2 train --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
 	@echo "These were drawn tiles, labelled by their hidden truth; the detector went on learning from round to round."
 	@echo "Look at output/quickstart/curves.png and output/quickstart/rounds/000/gallery.png: what it asked for, and why."
 	@echo "Your own tiles: five commands in README.md, Use it. People who label: docs/human_oracle.md"

@@ -60,11 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        for length in (2, 1):
-            name = " ".join(words[:length])
-            if name in COMMANDS:
-                return _call(name, words[length:])
-        return _overview(words)
+        try:
+            for length in (2, 1):
+                name = " ".join(words[:length])
+                if name in COMMANDS:
+                    return _call(name, words[length:])
+            return _overview(words)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone can still be minded
     except BrokenPipeError:  # of `osal ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -80,12 +83,12 @@ def _call(name: str, words: list[str]) -> int:
     )
     getattr(importlib.import_module(f".{module}", __package__), function)(parser)
     parser.epilog = spelled(parser.epilog or "")
+    for action in parser._actions:
+        action.help = action.help and spelled(action.help)
     parser.set_defaults(command=parser.prog, words=words)
     args = parser.parse_intermixed_args(words)
     try:
-        code = args.call(args)
-        sys.stdout.flush()
-        return code or 0
+        return args.call(args) or 0
     except OSALError as error:
         print(f"error: {spelled(str(error))}", file=sys.stderr)
         return 1
