@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.errors import OSALError
-from ..core.spelling import spelled
+from ..core.spelling import spelled, typed
 from ..quiet import quiet
 
 # Name -> (file:function, what it does in one line). The name of a group is the first of two words.
@@ -77,7 +77,7 @@ def _call(name: str, words: list[str]) -> int:
     target, summary = COMMANDS[name]
     module, function = target.split(":")
     parser = argparse.ArgumentParser(
-        prog=spelled(f"osal {name}"),
+        prog=typed(name),
         description=summary[0].upper() + summary[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -27,6 +27,14 @@ TOOLS = {
 _COMMAND = re.compile(rf"\bosal ({'|'.join(TOOLS)})\b")
 
 
+def typed(name: str) -> str:
+    """The command `osal NAME` as this process was started: by that, by a tool of a clone, or by a script."""
+    program = Path(sys.argv[0])
+    if program.suffix == ".py" and program.name not in ("__main__.py", *TOOLS.values()):
+        return f"python {shlex.quote(str(program))}"
+    return spelled(f"osal {name}")
+
+
 def spelled(text: str) -> str:
     """`text` with each command `osal ...` in it as this process was started: unchanged, or with the tool of a clone."""
     program = Path(sys.argv[0])

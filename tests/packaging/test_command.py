@@ -14,7 +14,7 @@ from programs import osal
 
 from osal_detectron2 import __version__
 from osal_detectron2.commands.main import COMMANDS
-from osal_detectron2.core.spelling import TOOLS
+from osal_detectron2.core.spelling import TOOLS, spelled, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = "import setuptools.build_meta as b, sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
@@ -151,6 +151,24 @@ def test_a_command_says_what_it_cannot_do_and_ends_quietly_in_a_pipe(tmp_path, c
         done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
         os.close(writer)
         assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "train"),
+    [
+        ("/opt/bin/osal", "osal run status RUN", "osal train"),
+        ("/opt/osal_detectron2/__main__.py", "osal run status RUN", "osal train"),
+        (
+            "../a clone/tools/al.py",
+            "python '../a clone/tools/al.py' status RUN",
+            "python '../a clone/tools/train_al.py'",
+        ),
+        ("my_train.py", "osal run status RUN", "python my_train.py"),
+    ],
+)
+def test_hints_can_be_typed_where_they_are_read(monkeypatch, program, status, train):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert spelled("osal run status RUN") == status and typed("train") == train
 
 
 def test_nothing_but_the_commands_imports_the_commands():
