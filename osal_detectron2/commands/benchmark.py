@@ -63,12 +63,11 @@ def benchmark(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(arguments) -> int:
-    from .. import __file__ as package
     from ..benchmark.cluster import SlurmLauncher, slurm_options
     from ..benchmark.grid import read_grid
     from ..benchmark.launch import LocalLauncher
     from ..benchmark.plan import plan_cells
-    from ..benchmark.provenance import commit, cores, hardware
+    from ..benchmark.provenance import cores, hardware
     from ..benchmark.runner import GridRunner
     from ..core.lock import RunLock
 
@@ -104,7 +103,7 @@ def _benchmark(arguments) -> int:
         launcher=launcher,
         jobs=arguments.jobs,
         max_seconds=None if arguments.max_minutes is None else 60 * arguments.max_minutes,
-        commit=arguments.commit or commit(Path(package).parent),
+        commit=arguments.commit or _commit(),
         say=lambda line: print(line, flush=True),
     )
     if arguments.list:
@@ -122,6 +121,14 @@ def _benchmark(arguments) -> int:
     for cell_id, reason in runner.failures.items():
         print(f"failed: {cell_id}: {reason}", file=sys.stderr)
     return 1 if runner.failures else 0 if complete else OUT_OF_TIME
+
+
+def _commit() -> str:
+    """Of the clone that this file is in; an installed one may be below somebody's own repository."""
+    from ..benchmark.provenance import commit
+
+    clone = Path(__file__).resolve().parents[2]
+    return commit(clone) if (clone / ".git").exists() else "unknown"
 
 
 def _end_in_order() -> None:

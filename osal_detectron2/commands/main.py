@@ -113,10 +113,10 @@ def _overview(words: list[str]) -> int:
     rest = words[1:] if group else words
     if not rest or rest[0] in ("-h", "--help"):
         names = [name for name in COMMANDS if not group or name.startswith(f"{group} ")]
-        typed = [spelled(f"osal {name}") for name in names]
+        shown = [spelled(f"osal {name}") for name in names]
         lines = [spelled(f"usage: osal {group or 'COMMAND'} ..."), ""]
-        lines += [f"  {text:{max(map(len, typed))}}  {COMMANDS[name][1]}" for text, name in zip(typed, names)]
-        print("\n".join([*lines, "", f"`{typed[0]} --help` and its like say more."]))
+        lines += [f"  {text:{max(map(len, shown))}}  {COMMANDS[name][1]}" for text, name in zip(shown, names)]
+        print("\n".join([*lines, "", f"`{shown[0]} --help` and its like say more."]))
         return 0 if rest else 2
     if rest == ["--version"] and not group:
         print(f"osal_detectron2 {__version__}")

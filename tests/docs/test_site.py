@@ -77,7 +77,9 @@ def public_names() -> set[str]:
 @pytest.mark.slow
 def test_make_docs_builds_a_site_that_holds_all_and_asks_no_other_machine_for_anything(tmp_path):
     for name in ("osal_detectron2", "docs", "benchmarks", "configs", "requirements"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for path in [*TOP, *(ROOT / name for name in ("mkdocs.yml", "Makefile", "CITATION.cff"))]:
         shutil.copy(path, tmp_path)
     make = ["make", "docs", f"PYTHON={sys.executable}"]

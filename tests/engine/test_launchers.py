@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import programs
-from miniature import ROOT
 
 from osal_detectron2.core.verify import verify
 
@@ -23,7 +22,9 @@ def free_port() -> int:
 
 def words(config, folder, *flags):
     return [
-        str(ROOT / "tools/train_al.py"),
+        "-m",
+        "osal_detectron2",
+        "train",
         "--config-file",
         str(config),
         *flags,
