@@ -54,19 +54,19 @@ def test_repack_in_the_message_is_the_pinned_one():
     assert pinned.split()[0] in osal_detectron2.requirement._NO_DETECTRON2
 
 
-@pytest.mark.parametrize(
-    "lines", ["from osal_detectron2 import add_osal_config", "import detectron2; import osal_detectron2"]
+REGISTERED = (
+    "\nfrom detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY"
+    "\nMETA_ARCH_REGISTRY.get('OSALRCNN'); ROI_HEADS_REGISTRY.get('OpenSetStandardROIHeads')"
 )
-def test_models_are_registered(lines):
-    check = (
-        "\nfrom detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY"
-        "\nMETA_ARCH_REGISTRY.get('OSALRCNN'); ROI_HEADS_REGISTRY.get('OpenSetStandardROIHeads')"
-    )
-    done = run_python(lines + check)
+
+
+def test_models_are_registered_after_detectron2():
+    done = run_python("import detectron2; import osal_detectron2" + REGISTERED)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_server_without_libgl_trains_without_opencv(tmp_path):
+    """And add_osal_config registers the models."""
     (tmp_path / "cv2.py").write_text(
         "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
     )
@@ -76,7 +76,7 @@ def test_a_server_without_libgl_trains_without_opencv(tmp_path):
         "from detectron2.engine import DefaultTrainer\n"
         "cfg = get_cfg(); add_osal_config(cfg); print(cfg.OSAL.STRATEGY)"
     )
-    done = run_python(code, PYTHONPATH=str(tmp_path))
+    done = run_python(code + REGISTERED, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "osal_nd"
     assert "libGL.so.1" in done.stderr and "opencv-python-headless" in done.stderr

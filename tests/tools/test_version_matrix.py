@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def test_a_row_holds_what_was_found_and_a_failure_is_exit_code_1(suite, tmp_path
     out = tmp_path / "table.md"
     words = [
         "--base",
-        sys.executable,
+        programs.python(),
         "--combination",
         "base",
         "--combination",
@@ -70,7 +71,7 @@ def test_a_row_holds_what_was_found_and_a_failure_is_exit_code_1(suite, tmp_path
 def test_all_passed_is_exit_code_0(tmp_path):
     suite = tmp_path / "test_one.py"
     suite.write_text("def test_good(): pass\n")
-    words = ["--base", sys.executable, "--combination", "base", "--out", str(tmp_path / "t.md")]
+    words = ["--base", programs.python(), "--combination", "base", "--out", str(tmp_path / "t.md")]
     assert version_matrix.main([*words, "--tests", str(suite)]) == 0
 
 
@@ -84,8 +85,9 @@ def test_a_layered_environment_sees_the_named_checkout_first_and_the_base_behind
     before = sorted(checkout.rglob("*"))
     python = version_matrix.make({"detectron2": str(checkout)}, tmp_path / "venv", Path(sys.executable))
     code = (
-        "import os, torch, detectron2, detectron2.model_zoo as zoo; folder = os.path.dirname(zoo.__file__); "
-        "print(detectron2.__version__, torch.__path__[0], open(folder + '/configs/a.yaml').read())"
+        "import os, importlib.util, detectron2, detectron2.model_zoo as zoo; folder = os.path.dirname(zoo.__file__); "
+        "torch, = importlib.util.find_spec('torch').submodule_search_locations; "
+        "print(detectron2.__version__, torch, open(folder + '/configs/a.yaml').read())"
     )
     done = version_matrix.Environment(tmp_path / "venv").query(code)
     import torch
