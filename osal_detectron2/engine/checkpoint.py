@@ -97,7 +97,7 @@ class AtomicCheckpointer(OpenSetCheckpointer):
         """Write the detector of the round that just ended, and the state of its trainer but for the momentum.
 
         `last_checkpoint` does not follow. The file also serves as MODEL.WEIGHTS. recipe: see engine/recipe.py. Where
-        the checkpointer has no trainer, as in a loop that is written out, no other run can start from the file.
+        the checkpointer has no trainer, as in a plain loop, no other run can start from the file.
         """
         content = {"model": self.model.state_dict()}
         if "trainer" in self.checkpointables:

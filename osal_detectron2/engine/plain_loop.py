@@ -1,4 +1,4 @@
-"""The hook in a training loop that is written out, in the manner of Detectron2's tools/plain_train_net.py."""
+"""The hook in a training loop without a trainer, as in Detectron2's tools/plain_train_net.py."""
 
 from collections.abc import Callable, Iterable, Iterator
 
