@@ -90,7 +90,7 @@ def interleaved(sides: dict[str, Side], *, repeats: int, clock: Callable[[], flo
     return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
-def summarise(seconds: dict[str, np.ndarray], quotient: str) -> dict:
+def summarize(seconds: dict[str, np.ndarray], quotient: str) -> dict:
     """Median and quartiles of the per-repeat ratios; `quotient` is "A / B" with two sides of `seconds`."""
     above, below = quotient.split(" / ")
     q25, median, q75 = np.quantile(seconds[above] / seconds[below], [0.25, 0.5, 0.75])
@@ -282,7 +282,7 @@ def measure(args) -> dict:
         },
         "ratios": {
             name: {"quotient": quotient, "aim": aim}
-            | summarise(step if name == "training_step" else scoring, quotient)
+            | summarize(step if name == "training_step" else scoring, quotient)
             for name, (quotient, _, aim) in RATIOS.items()
         },
     }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch, Rectangle
 
-from ..evaluation.palette import EXTRA_COLOUR, UNKNOWN_COLOUR, class_colour
+from ..evaluation.palette import EXTRA_COLOR, UNKNOWN_COLOR, class_color
 from ..strategies.box_match import pairwise_iou
 from .layout import COLUMN, PAGE, PAPER
 
@@ -130,7 +130,7 @@ def _show(axis, image: np.ndarray, caption: str) -> None:
 
 def _draw_boxes(axis, boxes: Boxes, chosen: np.ndarray, kind: str, num_known: int) -> None:
     for (x0, y0, x1, y1), index in zip(np.asarray(boxes.xyxy)[chosen], np.asarray(boxes.classes)[chosen]):
-        look = _look(kind, class_colour(int(index)) if index < num_known else None)
+        look = _look(kind, class_color(int(index)) if index < num_known else None)
         # A dark rim shows pale lines on pale tissue; it goes all the way round, also under dashes.
         rim = {"edgecolor": "black", "linewidth": look["linewidth"] + 0.9, "linestyle": "-"}
         place = ((x0, y0), x1 - x0, y1 - y0)
@@ -138,24 +138,24 @@ def _draw_boxes(axis, boxes: Boxes, chosen: np.ndarray, kind: str, num_known: in
         axis.add_patch(Rectangle(*place, fill=False, gid=kind, **look))
 
 
-def _look(kind: str, colour: str | None) -> dict:
+def _look(kind: str, color: str | None) -> dict:
     if kind == "extra":
-        return {"edgecolor": EXTRA_COLOUR, "linewidth": 0.9, "hatch": "xxxxx"}
+        return {"edgecolor": EXTRA_COLOR, "linewidth": 0.9, "hatch": "xxxxx"}
     if kind == "unknown":
-        return {"edgecolor": UNKNOWN_COLOUR, "linewidth": 1.0, "linestyle": (0, (2.5, 1.8))}
-    return {"edgecolor": colour, "linewidth": 1.1, "linestyle": (0, (0.8, 0.8)) if kind == "missed" else "-"}
+        return {"edgecolor": UNKNOWN_COLOR, "linewidth": 1.0, "linestyle": (0, (2.5, 1.8))}
+    return {"edgecolor": color, "linewidth": 1.1, "linestyle": (0, (0.8, 0.8)) if kind == "missed" else "-"}
 
 
 def _legend(known_classes: Sequence[str]) -> list[tuple[tuple[Patch, Patch], str]]:
     """(the rim and the box on it, label) of each kind of box."""
 
-    def entry(label: str, kind: str, colour: str | None = None) -> tuple[tuple[Patch, Patch], str]:
-        look = _look(kind, colour)
+    def entry(label: str, kind: str, color: str | None = None) -> tuple[tuple[Patch, Patch], str]:
+        look = _look(kind, color)
         rim = Patch(facecolor="#8a7a90", edgecolor="black", linewidth=look["linewidth"] + 1.2)
         return (rim, Patch(fill=False, **look)), label
 
     return [
-        *(entry(name.replace("_", " "), "found", class_colour(i)) for i, name in enumerate(known_classes)),
+        *(entry(name.replace("_", " "), "found", class_color(i)) for i, name in enumerate(known_classes)),
         entry("missed (in its class's colour)", "missed", "#ffffff"),
         entry("extra", "extra"),
         entry("unknown nucleus", "unknown"),

@@ -287,4 +287,4 @@ def _thousands(value: float, _) -> str:
 
 
 def _reference_line(style: Style) -> dict:
-    return {"color": style.colour, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}
+    return {"color": style.color, "linestyle": style.line, "linewidth": 1.0, "zorder": 2}

@@ -19,7 +19,7 @@ class Style:
     """label: the name in legends and tables. marker and line tell methods apart where colour does not."""
 
     label: str
-    colour: str
+    color: str
     marker: str
     line: str | tuple
     emphasis: bool = False
@@ -28,12 +28,12 @@ class Style:
     def plot(self) -> dict:
         """Keywords of `Axes.plot`: the emphasised method is thick and filled, the others thin and hollow."""
         return {
-            "color": self.colour,
+            "color": self.color,
             "marker": self.marker,
             "linestyle": self.line,
             "linewidth": 1.9 if self.emphasis else 1.0,
             "markersize": 4.6 if self.emphasis else 4.0,
-            "markerfacecolor": self.colour if self.emphasis else "white",
+            "markerfacecolor": self.color if self.emphasis else "white",
             "markeredgewidth": 0.9,
             "zorder": 4 if self.emphasis else 3,
         }
@@ -72,7 +72,7 @@ ABLATIONS = (
     "random_from_candidates",
 )  # fmt: skip
 
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, SKY, VERMILLION)
+_COLORS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, SKY, VERMILLION)
 _MARKERS = ("*", "h", "p", "d", "8", "H")
 _LINES = (DASHDOT, SOLID, DOUBLE_DOT, DASHED)
 
@@ -85,10 +85,10 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """
     methods = set(methods)
     known = {name: style for name, style in STYLES.items() if name in methods}
-    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_LINES))
+    looks = zip(itertools.cycle(_COLORS), itertools.cycle(_MARKERS), itertools.cycle(_LINES))
     new = {
-        name: Style(_label(name), colour, marker, line)
-        for name, (colour, marker, line) in zip(sorted(methods - set(known)), looks)
+        name: Style(_label(name), color, marker, line)
+        for name, (color, marker, line) in zip(sorted(methods - set(known)), looks)
     }
     references = {name: known.pop(name) for name in REFERENCES if name in known}
     return known | new | references

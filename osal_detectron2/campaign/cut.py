@@ -98,11 +98,11 @@ def features(picture: Image.Image) -> np.ndarray:
     small = picture.convert("RGB").resize((64, 64), Image.Resampling.BOX)
     density = -np.log((np.asarray(small, dtype=np.float64) + 1) / 256)
     flat = density.reshape(-1, 3)
-    colours = [flat.mean(axis=0), flat.std(axis=0), *np.percentile(flat, [10, 90], axis=0)]
+    colors = [flat.mean(axis=0), flat.std(axis=0), *np.percentile(flat, [10, 90], axis=0)]
     grey = density.mean(axis=2)
     coarse = grey.reshape(16, 4, 16, 4).mean(axis=(1, 3))
     edges = [sum(np.abs(np.diff(grid, axis=a)).mean() for a in (0, 1)) for grid in (grey, coarse)]
-    return np.concatenate([*colours, edges])
+    return np.concatenate([*colors, edges])
 
 
 def _key(name: str, window: tuple[int, int, int, int] | None) -> str:

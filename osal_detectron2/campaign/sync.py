@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from ..core.lock import RunLock
 from ..core.store import sha256_bytes, write_json
 from ..exchange.batch import Request
-from ..exchange.label_studio import labelling_config, task
+from ..exchange.label_studio import labeling_config, task
 from ..oracles.exchange import ImportReport, import_batch
 from .folder import Campaign
 from .label_studio import LabelStudio, ServerError, remember_address
@@ -81,7 +81,7 @@ def _project(campaign: Campaign, server: LabelStudio, requests: Sequence[Request
         return server.make_project(
             title=campaign.folder.absolute().name[:40].ljust(3, "_"),
             description=f"{mark}: {', '.join(campaign.settings.known)}",
-            label_config=labelling_config(offered),
+            label_config=labeling_config(offered),
             expert_instruction=_INSTRUCTION,
             show_instruction=True,
             show_skip_button=True,
@@ -89,7 +89,7 @@ def _project(campaign: Campaign, server: LabelStudio, requests: Sequence[Request
         )
     missing = [name for name in offered if name not in _classes(project)]
     if missing:
-        server.change_project(project["id"], label_config=labelling_config([*_classes(project), *missing]))
+        server.change_project(project["id"], label_config=labeling_config([*_classes(project), *missing]))
     return project
 
 

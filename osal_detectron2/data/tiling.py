@@ -25,7 +25,7 @@ from osal_detectron2.core.store import write_bytes
 from osal_detectron2.data.coco_file import MIN_SIDE, clip_box, read_coco
 from osal_detectron2.data.windows import CUT_RULES, layouts, tile_spans, tile_windows
 
-PAD_COLOUR = (255, 255, 255)  # glass without tissue
+PAD_COLOR = (255, 255, 255)  # glass without tissue
 
 
 def boxes_in_window(
@@ -259,7 +259,7 @@ def _png(picture: Image.Image, image: dict) -> bytes:
     left, top = origin["x"], origin["y"]
     part = picture.crop((left, top, left + origin["width"], top + origin["height"]))
     if part.size != (image["width"], image["height"]):
-        padded = Image.new("RGB", (image["width"], image["height"]), PAD_COLOUR)
+        padded = Image.new("RGB", (image["width"], image["height"]), PAD_COLOR)
         padded.paste(part, (0, 0))
         part = padded
     stream = io.BytesIO()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..evaluation.palette import class_colour
+from ..evaluation.palette import class_color
 from ..exchange.geojson import rectangle
 
 
@@ -22,6 +22,6 @@ def feature_collection(table: Mapping[str, np.ndarray], classes: Sequence[str]) 
         x0, y0, x1, y1 = (round(value, 2) for value in box)
         values = {"score": table["scores"][row], **{name: table[name][row] for name in columns}}
         finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
-        colour = class_colour(label)
-        features.append(rectangle((x0, y0, x1, y1), name=classes[label], colour=colour, measurements=finite))
+        color = class_color(label)
+        features.append(rectangle((x0, y0, x1, y1), name=classes[label], color=color, measurements=finite))
     return {"type": "FeatureCollection", "features": features}

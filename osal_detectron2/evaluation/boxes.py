@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
-from .palette import UNKNOWN_COLOUR, class_colour, rgb
+from .palette import UNKNOWN_COLOR, class_color, rgb
 
 RIM = (0, 0, 0)
 DASH = 5
@@ -19,13 +19,13 @@ UNKNOWN_CLASS, LOOKS_UNKNOWN = "unknown class", "looks unknown"
 class Look:
     """How a box is drawn: solid or dashed, (red, green, blue) on a black rim."""
 
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
     dashed: bool = False
 
 
 def look_of(index: int | None, *, dashed: bool = False) -> Look:
     """The look of known class `index`, of an unknown nucleus for None."""
-    return Look(rgb(UNKNOWN_COLOUR), True) if index is None else Look(rgb(class_colour(index)), dashed)
+    return Look(rgb(UNKNOWN_COLOR), True) if index is None else Look(rgb(class_color(index)), dashed)
 
 
 def draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], look: Look) -> None:
@@ -41,7 +41,7 @@ def draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], look: Look) -> Non
         for start in np.arange(0, length, step):
             a, b = start / length, min(start + dash, length) / length
             line = [ax + (bx - ax) * a, ay + (by - ay) * a, ax + (bx - ax) * b, ay + (by - ay) * b]
-            draw.line(line, fill=look.colour, width=2)
+            draw.line(line, fill=look.color, width=2)
 
 
 class Legend:

@@ -11,7 +11,7 @@ from ..core.ledger import Ledger
 from ..core.store import write_bytes
 from .curves import draw_curves, mean_and_spread
 from .learning_curve import aulc, read_costs, read_curve, shared_range, write_csv
-from .report import summarise
+from .report import summarize
 from .table import cell, layout
 
 Rows = Sequence[Mapping]
@@ -73,7 +73,7 @@ def compare_runs(
 
 def _group_line(strategy: str, curves: Sequence[Rows], shared: tuple[float, float] | None) -> dict:
     header = {"strategy": strategy, "seed": None, "known_classes": None}
-    summaries = [summarise(header, rows) for rows in curves]
+    summaries = [summarize(header, rows) for rows in curves]
     for summary, rows in zip(summaries, curves):
         area = aulc(rows, x="minutes_annotated", within=shared) if shared else None
         summary["aulc_shared_minutes"] = area

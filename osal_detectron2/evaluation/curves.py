@@ -6,7 +6,7 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 
-from .palette import BLACK, BLUE, GREY, LINE_COLOURS, VERMILLION, class_colour
+from .palette import BLACK, BLUE, GREY, LINE_COLORS, VERMILLION, class_color
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -47,7 +47,7 @@ def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
             name = "mAP50, mean of the classes" if classes else strategy
             _draw_group(axes[row, 0], curves, x, "mAP50", factor, label=name, **style)
             for number, known in enumerate(classes):
-                thin = {"color": class_colour(number, on_paper=True), "linestyle": LINES[1], "linewidth": 1.2}
+                thin = {"color": class_color(number, on_paper=True), "linestyle": LINES[1], "linewidth": 1.2}
                 thin |= {"marker": MARKERS[1:][number % len(MARKERS[1:])], "markersize": 4}
                 _draw_group(axes[row, 0], curves, x, _AP50 + known, factor, label=f"AP50 {known}", **thin)
             own = style | {"color": VERMILLION} if classes else style
@@ -68,7 +68,7 @@ def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
 
 def _style(index: int) -> dict:
     return {
-        "color": LINE_COLOURS[index % len(LINE_COLOURS)],
+        "color": LINE_COLORS[index % len(LINE_COLORS)],
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": LINES[index % len(LINES)],
         "markersize": 5.5,

@@ -9,20 +9,20 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
 # Known classes, best on pink and violet stain first; from the seventh on Tol's muted colours, which are less far apart.
-CLASS_COLOURS = (SKY, YELLOW, GREEN, ORANGE, BLUE, PURPLE, "#999933", "#882255", "#332288", "#44AA99")
-UNKNOWN_COLOUR = WHITE  # dashed on a black rim: dark on pale tissue, pale on dark tissue
-EXTRA_COLOUR = VERMILLION  # hatched
-LINE_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+CLASS_COLORS = (SKY, YELLOW, GREEN, ORANGE, BLUE, PURPLE, "#999933", "#882255", "#332288", "#44AA99")
+UNKNOWN_COLOR = WHITE  # dashed on a black rim: dark on pale tissue, pale on dark tissue
+EXTRA_COLOR = VERMILLION  # hatched
+LINE_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 _ON_PAPER = {YELLOW: "#B59B00"}
 
 
-def class_colour(index: int, *, on_paper: bool = False) -> str:
+def class_color(index: int, *, on_paper: bool = False) -> str:
     """The colour of known class `index` as "#RRGGBB"; on_paper: dark enough for a line on white."""
-    colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-    return _ON_PAPER.get(colour, colour) if on_paper else colour
+    color = CLASS_COLORS[index % len(CLASS_COLORS)]
+    return _ON_PAPER.get(color, color) if on_paper else color
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
+def rgb(color: str) -> tuple[int, int, int]:
     """(red, green, blue), each 0 to 255, of "#RRGGBB"."""
-    return tuple(bytes.fromhex(colour[1:]))
+    return tuple(bytes.fromhex(color[1:]))

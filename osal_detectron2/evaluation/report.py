@@ -30,7 +30,7 @@ def write_report(run_folder: str | Path, costs: AnnotationCost | None = None, *,
     run_folder = Path(run_folder)
     costs = costs or read_costs(run_folder)
     rows = read_curve(run_folder, costs)
-    summary = summarise(Ledger.open(run_folder).header, rows) | {"annotation_seconds": asdict(costs)}
+    summary = summarize(Ledger.open(run_folder).header, rows) | {"annotation_seconds": asdict(costs)}
     if rows:
         write_csv(rows, run_folder / "curve.csv")
         if curves:
@@ -61,7 +61,7 @@ def describe_run(run_folder: str | Path) -> str:
     return "\n".join(lines)
 
 
-def summarise(header: Mapping, rows: Rows) -> dict:
+def summarize(header: Mapping, rows: Rows) -> dict:
     """The figures of a whole run; AULC is in units of mAP50 (0-100), None where nothing was evaluated.
 
     The first of them is the mean mAP50 along the time that annotation took, and aulc_seconds from where to where.

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..core.errors import DataError
-from ..evaluation.palette import class_colour
+from ..evaluation.palette import class_color
 from .batch import Request
 from .files import number, place_of, write_texts, xml_of
 from .sheet import REVIEW, TILE_DONE, TILE_REJECTED, Page, Sheet, around, batch_name, drop_reviews_if_unused
@@ -30,10 +30,10 @@ README = f"""\
 
 def write(request: Request, folder: Path) -> None:
     """Write annotations.xml, labels.json (the raw label configuration) and images.txt."""
-    colours = {name: class_colour(index) for index, name in enumerate(request.offered)}
+    colors = {name: class_color(index) for index, name in enumerate(request.offered)}
     score = {"name": "score", "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
     kinds = [
-        *({"name": n, "color": c, "type": "rectangle", "attributes": [score]} for n, c in colours.items()),
+        *({"name": n, "color": c, "type": "rectangle", "attributes": [score]} for n, c in colors.items()),
         {"name": TILE_DONE, "color": "#009E73", "type": "tag", "attributes": []},
         {"name": TILE_REJECTED, "color": "#D55E00", "type": "tag", "attributes": []},
     ]

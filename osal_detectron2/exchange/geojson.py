@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..evaluation.palette import GREY, class_colour, rgb
+from ..evaluation.palette import GREY, class_color, rgb
 from .batch import Request, RequestedTile
 from .files import json_of, library, place_of, write_texts
 from .sheet import (
@@ -39,11 +39,11 @@ README = f"""\
 def write(request: Request, folder: Path) -> None:
     """Write geojson/<image>.geojson for each tile or slide, and classes.groovy."""
     collections: dict[str, list[dict]] = {}
-    colours = {name: class_colour(index) for index, name in enumerate(request.offered)}
+    colors = {name: class_color(index) for index, name in enumerate(request.offered)}
     for key, tile in request.tiles.items():
         features = collections.setdefault(tile.origin["parent"] if tile.origin else key, [])
         place = _placed(tile)
-        frame = rectangle(_corners(tile, place), name=TILE_PENDING, colour=GREY, kind="annotation")
+        frame = rectangle(_corners(tile, place), name=TILE_PENDING, color=GREY, kind="annotation")
         frame["properties"] |= {
             "name": key,
             "isLocked": True,
@@ -54,7 +54,7 @@ def write(request: Request, folder: Path) -> None:
             measured = {} if score is None else {"score": score}
             corners = _corners(tile, place, box)
             features.append(
-                rectangle(corners, name=name, colour=colours[name], kind="annotation", measurements=measured)
+                rectangle(corners, name=name, color=colors[name], kind="annotation", measurements=measured)
             )
     texts = {
         f"geojson/{place_of(name, 'or use COCO')}.geojson": json.dumps(
@@ -63,10 +63,10 @@ def write(request: Request, folder: Path) -> None:
         + "\n"
         for name, features in collections.items()
     }
-    entries = {**colours, TILE_PENDING: GREY, TILE_DONE: "#009E73", TILE_REJECTED: "#D55E00"}
+    entries = {**colors, TILE_PENDING: GREY, TILE_DONE: "#009E73", TILE_REJECTED: "#D55E00"}
     classes = "".join(
-        f"    PathClass.fromString({json.dumps(name)}, makeRGB({', '.join(map(str, rgb(colour)))})),\n"
-        for name, colour in entries.items()
+        f"    PathClass.fromString({json.dumps(name)}, makeRGB({', '.join(map(str, rgb(color)))})),\n"
+        for name, color in entries.items()
     ).replace("$", "\\$")
     script = f"import qupath.lib.objects.classes.PathClass\n\ngetProject().setPathClasses([\n{classes}])\n"
     write_texts(folder, texts | {"classes.groovy": script})
@@ -181,7 +181,7 @@ def _share_out(image: str, objects: list, frames: dict, request: Request, sheet:
         x0, y0, x1, y1 = _corners(tile, place)
         page = Page(key, [], (tile.width, tile.height), _review(state, frames))
         for label, name, geometry in objects:
-            x, y = _centre(geometry.bounds)
+            x, y = _center(geometry.bounds)
             if x0 <= x < x1 and y0 <= y < y1:
                 page.boxes.append((label, name, _box(geometry, place)))
                 left.discard(label)
@@ -198,7 +198,7 @@ def _near(bounds, corners) -> bool:
     return all(abs(a - b) <= 1 for a, b in zip(bounds, corners))
 
 
-def _centre(bounds) -> tuple[float, float]:
+def _center(bounds) -> tuple[float, float]:
     return (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
 
 
@@ -216,7 +216,7 @@ def rectangle(
     corners: Sequence[float],
     *,
     name: str,
-    colour: str,
+    color: str,
     kind: str = "detection",
     measurements: Mapping[str, float] | None = None,
 ) -> dict:
@@ -231,7 +231,7 @@ def rectangle(
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {
             "objectType": kind,
-            "classification": {"name": name, "color": list(rgb(colour))},
+            "classification": {"name": name, "color": list(rgb(color))},
             "measurements": {key: round(value, 6) for key, value in (measurements or {}).items()},
         },
     }

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 from ..core.errors import DataError
-from ..evaluation.palette import class_colour
+from ..evaluation.palette import class_color
 from .batch import Request
 from .files import json_of, number, place_of, write_texts
 from .sheet import Page, Sheet, around
@@ -42,7 +42,7 @@ def write(request: Request, folder: Path) -> None:
         place = quote(f"{folder.name}/images/{place_of(key, 'or use COCO')}")
         tasks.append(task(request, key, rank=rank, image=f"/data/local-files/?d={place}"))
     texts = {"tasks.json": json.dumps(tasks, indent=1, ensure_ascii=True) + "\n"}
-    write_texts(folder, texts | {"labels.xml": labelling_config(request.offered)})
+    write_texts(folder, texts | {"labels.xml": labeling_config(request.offered)})
 
 
 def task(request: Request, key: str, *, rank: int, image: str) -> dict:
@@ -62,10 +62,10 @@ def task(request: Request, key: str, *, rank: int, image: str) -> dict:
     return {"data": data, "predictions": shown}
 
 
-def labelling_config(classes: Sequence[str]) -> str:
+def labeling_config(classes: Sequence[str]) -> str:
     """The XML that tells Label Studio what there is to mark."""
     labels = "".join(
-        f"    <Label value={quoteattr(name)} background={quoteattr(class_colour(i))}/>\n"
+        f"    <Label value={quoteattr(name)} background={quoteattr(class_color(i))}/>\n"
         for i, name in enumerate(classes)
     )
     return (

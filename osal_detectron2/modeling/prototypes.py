@@ -223,7 +223,7 @@ class PrototypeBranch(BoxBranch, RoundClock):
         self.prototypes.copy_(torch.where(defined[:, None].to(prototypes.device), prototypes, 0.0))
         self.initialised.copy_(defined)
 
-    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+    def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """The space in which distances are taken: float32 (R, d), scaled if `norm` says so."""
         features = features.flatten(start_dim=1).float()
         if self.norm == "scaled":
@@ -232,7 +232,7 @@ class PrototypeBranch(BoxBranch, RoundClock):
 
     def distances(self, features: torch.Tensor) -> torch.Tensor:
         """Distances (R, 2) from box `features` (R, ...); infinite to a prototype that is not defined."""
-        distances = prototype_distances(self.normalise(features), self.prototypes)
+        distances = prototype_distances(self.normalize(features), self.prototypes)
         return distances.masked_fill(~self.initialised, float("inf"))
 
     def fields(self, features: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -244,7 +244,7 @@ class PrototypeBranch(BoxBranch, RoundClock):
         """Loss over the foreground regions; the unknown classes are the last ones."""
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
         foreground = (gt_classes >= 0) & (gt_classes < num_classes)
-        embedded = self.normalise(features[foreground])
+        embedded = self.normalize(features[foreground])
         labels = (gt_classes[foreground] >= num_classes - self.num_unknown).long()
         self._observe(embedded.detach(), labels)
         # Always part of the graph: DistributedDataParallel waits for every parameter.

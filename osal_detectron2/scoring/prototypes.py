@@ -34,7 +34,7 @@ def refitted_prototypes(
     logger = logging.getLogger(__name__)
     if present.all():
         fitted, before, after = refit_prototypes(
-            branch.normalise(features), labels, margin=branch.margin, balanced=branch.balanced
+            branch.normalize(features), labels, margin=branch.margin, balanced=branch.balanced
         )
         logger.info("prototype refit on %d nuclei: summed loss %.1f -> %.1f", len(labels), before, after)
         branch.set_prototypes(fitted.to(branch.prototypes.device), present.to(branch.prototypes.device))
@@ -43,7 +43,7 @@ def refitted_prototypes(
     else:
         means = torch.zeros_like(branch.prototypes)
         seen = int(present.nonzero()[0])
-        means[seen] = branch.normalise(features).mean(0).to(means)
+        means[seen] = branch.normalize(features).mean(0).to(means)
         branch.set_prototypes(means, present.to(means.device))
         logger.warning(
             "no %s nucleus is labelled yet: every detection counts as %s",

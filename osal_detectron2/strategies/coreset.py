@@ -13,19 +13,19 @@ FEATURES = ("res5", "fpn")
 CHUNK = 1024  # rows and centres that are multiplied at a time
 
 
-def nearest_distance(points: np.ndarray, centres: np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def nearest_distance(points: np.ndarray, centers: np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Euclidean distance (n,) of each of points (n, D) to the nearest of centres (m, D); inf where m = 0.
 
     The differences are taken in float64 and not by the |x|^2 - 2xy + |y|^2 expansion, which loses the small distances
     that ties are made of. At most chunk * D numbers at a time are held besides the two arguments.
     """
     nearest = np.full(len(points), np.inf)
-    centres = np.asarray(centres, dtype=np.float64)
+    centers = np.asarray(centers, dtype=np.float64)
     for start in range(0, len(points), chunk):
         rows = np.asarray(points[start : start + chunk], dtype=np.float64)
         part = nearest[start : start + chunk]  # a view
-        for centre in centres:
-            np.minimum(part, np.linalg.norm(rows - centre, axis=1), out=part)
+        for center in centers:
+            np.minimum(part, np.linalg.norm(rows - center, axis=1), out=part)
     return nearest
 
 
@@ -44,10 +44,10 @@ def distance_bound(points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
     parts = [shifted(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
 
-    def bound(centres: np.ndarray) -> np.ndarray:
+    def bound(centers: np.ndarray) -> np.ndarray:
         squared = np.full(len(points), np.inf)
-        for start in range(0, len(centres), CHUNK):
-            others, others_squared = shifted(centres[start : start + CHUNK])
+        for start in range(0, len(centers), CHUNK):
+            others, others_squared = shifted(centers[start : start + CHUNK])
             others *= -2
             for i, (rows, rows_squared) in enumerate(parts):
                 products = rows @ others.T
@@ -60,7 +60,7 @@ def distance_bound(points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return bound
 
 
-def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tuple[list[int], list[float]]:
+def k_center_greedy(points: np.ndarray, centers: np.ndarray, *, size: int) -> tuple[list[int], list[float]]:
     """Take `size` times the point farthest from all centres, the first of equals, and make it a centre.
 
     Each choice costs a product of the points with one centre in float32. It bounds the distances, and exact ones are
@@ -73,8 +73,8 @@ def k_center_greedy(points: np.ndarray, centres: np.ndarray, *, size: int) -> tu
         Indices in the order of choice, and the distance of each to the centres when it was chosen.
     """
     bound = distance_bound(points)
-    upper = bound(centres)
-    centre_rows = [*centres]
+    upper = bound(centers)
+    centre_rows = [*centers]
     distance = np.full(len(points), np.inf)  # to the centres that were `seen` from there
     seen = np.zeros(len(points), dtype=int)
 
@@ -129,8 +129,8 @@ class Coreset(Strategy):
         keys, labelled = context.rank(context.pool), sorted(context.labelled)
         table = yield ImageFeatures(over=(*keys, *labelled), feature=self.settings.feature)
         points = np.stack([table[k]["image_feature"] for k in keys])
-        centres = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
-        chosen, radii = k_center_greedy(points, centres, size=context.size)
+        centers = np.array([table[k]["image_feature"] for k in labelled]).reshape(-1, points.shape[1])
+        chosen, radii = k_center_greedy(points, centers, size=context.size)
         selected = tuple(keys[i] for i in chosen)
         far = {k: r for k, r in zip(selected, radii)}
         reasons = {

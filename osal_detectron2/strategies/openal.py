@@ -103,10 +103,10 @@ class LabelledFeatures:
         enough = n_unknown >= MIN_UNKNOWN
         dim = min(pca, features.shape[1], len(features) - 1, *([n_unknown - 1] if enough else []))
         mean = features.mean(axis=0)
-        centred = features - mean
-        _, vectors = np.linalg.eigh(centred.T @ centred)
+        centered = features - mean
+        _, vectors = np.linalg.eigh(centered.T @ centered)
         axes = vectors[:, ::-1][:, : max(dim, 1)]
-        points = centred @ axes
+        points = centered @ axes
         clusters = min(max(n_unknown // NUCLEI_PER_CLUSTER, 1), k_out)
         return cls(
             mean=mean,

@@ -10,7 +10,7 @@ from PIL import Image
 from programs import osal
 
 from osal_detectron2.benchmark.detections import Boxes, draw_detections, match_detections
-from osal_detectron2.evaluation.palette import class_colour
+from osal_detectron2.evaluation.palette import class_color
 from osal_detectron2.strategies.box_match import pairwise_iou
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,8 +94,8 @@ def test_the_picture_has_a_box_for_each_verdict():
     for axes in figure.axes:
         rims = [patch.get_bbox().bounds for patch in axes.patches if patch.get_gid() == "rim"]
         assert rims == [patch.get_bbox().bounds for patch in axes.patches if patch.get_gid() != "rim"]
-    colours = {to_hex(p.get_edgecolor()) for p in figure.axes[0].patches if p.get_gid() == "found"}
-    assert colours == {class_colour(0).lower(), class_colour(1).lower()}
+    colors = {to_hex(p.get_edgecolor()) for p in figure.axes[0].patches if p.get_gid() == "found"}
+    assert colors == {class_color(0).lower(), class_color(1).lower()}
     assert extra.get_hatch() and extra.get_bbox().bounds == (61, 0, 10, 10)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["x", "y", "missed (in its class's colour)", "extra", "unknown nucleus"]

@@ -143,7 +143,7 @@ def test_no_two_methods_of_a_figure_look_alike():
     new = [f"new_{i}" for i in range(20)]
     for group in ([m for m in STYLES if m not in ABLATIONS], ["osal_nd", *ABLATIONS]):
         styles = styles_of([*group, *new]).values()
-        assert len({(s.colour, s.marker) for s in styles}) == len(styles)
+        assert len({(s.color, s.marker) for s in styles}) == len(styles)
         assert len({(s.marker, str(s.line)) for s in styles_of(group).values()}) == len(
             group
         )  # without colour

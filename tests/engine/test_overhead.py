@@ -46,7 +46,7 @@ def test_sides_take_turns_and_ratios_are_taken_turn_by_turn(overhead):
     assert "".join(calls) == "abababab"
     assert seconds["a"].tolist() == [2.0, 3.0, 40.0]
     # Ratios 2, 3, 4: the slow turn slows both sides.
-    assert overhead.summarise(seconds, "a / b") == {"median": 3.0, "q25": 2.5, "q75": 3.5, "repeats": 3}
+    assert overhead.summarize(seconds, "a / b") == {"median": 3.0, "q25": 2.5, "q75": 3.5, "repeats": 3}
 
 
 @pytest.mark.parametrize("backbone", ["own", "detached"])

@@ -8,9 +8,9 @@ from osal_detectron2.core.store import write_json
 from osal_detectron2.evaluation import gallery
 from osal_detectron2.evaluation.boxes import legend_entries, look_of
 from osal_detectron2.evaluation.gallery import draw_gallery, gallery_for_round
-from osal_detectron2.evaluation.palette import CLASS_COLOURS, EXTRA_COLOUR, UNKNOWN_COLOUR, class_colour, rgb
+from osal_detectron2.evaluation.palette import CLASS_COLORS, EXTRA_COLOR, UNKNOWN_COLOR, class_color, rgb
 
-TUMOR, LYMPHOCYTE, UNKNOWN = rgb(class_colour(0)), rgb(class_colour(1)), rgb(UNKNOWN_COLOUR)
+TUMOR, LYMPHOCYTE, UNKNOWN = rgb(class_color(0)), rgb(class_color(1)), rgb(UNKNOWN_COLOR)
 
 
 def grey_tile(path, size=(100, 80)):
@@ -38,8 +38,8 @@ def pictures_of(path):
     return sheet[rows.min() :, columns.min() :][:304, :380]
 
 
-def pixels_of(path, colour):
-    return int((pictures_of(path) == colour).all(axis=2).sum())
+def pixels_of(path, color):
+    return int((pictures_of(path) == color).all(axis=2).sum())
 
 
 def test_each_class_has_its_colour_and_unknown_boxes_are_dashed_on_a_rim(tmp_path):
@@ -60,20 +60,20 @@ def test_each_class_has_its_colour_and_unknown_boxes_are_dashed_on_a_rim(tmp_pat
     solid = found["tumor"][TUMOR]
     assert 900 < solid < 1150 and not found["tumor"][LYMPHOCYTE]
     assert 900 < found["lymphocyte"][LYMPHOCYTE] < 1150 and not found["lymphocyte"][TUMOR]
-    for name, colour in (("unknown", UNKNOWN), ("unsure", TUMOR)):
-        assert 0.35 * solid < found[name][colour] < 0.75 * solid
+    for name, color in (("unknown", UNKNOWN), ("unsure", TUMOR)):
+        assert 0.35 * solid < found[name][color] < 0.75 * solid
         assert found[name][(0, 0, 0)] > 1.3 * found["tumor"][(0, 0, 0)], "the rim also fills the gaps"
 
 
 def test_the_palette_tells_its_colours_apart():
     """Also without a sense for red, roughly: by what is left of a colour for a deuteranope."""
 
-    def seen(colour):
-        r, g, b = (value / 255 for value in rgb(colour))
+    def seen(color):
+        r, g, b = (value / 255 for value in rgb(color))
         return np.array([0.625 * r + 0.375 * g, 0.7 * r + 0.3 * g, 0.3 * g + 0.7 * b])
 
-    assert len(set(CLASS_COLOURS)) == len(CLASS_COLOURS) == 10
-    first = [*CLASS_COLOURS[:6], UNKNOWN_COLOUR, EXTRA_COLOUR]
+    assert len(set(CLASS_COLORS)) == len(CLASS_COLORS) == 10
+    first = [*CLASS_COLORS[:6], UNKNOWN_COLOR, EXTRA_COLOR]
     for i, one in enumerate(first):
         for other in first[i + 1 :]:
             assert np.abs(seen(one) - seen(other)).max() > 0.08, (one, other)

@@ -15,7 +15,7 @@ from osal_detectron2.core.errors import DataError
 from osal_detectron2.evaluation.compare import compare_runs
 from osal_detectron2.evaluation.curves import draw_curves
 from osal_detectron2.evaluation.learning_curve import read_curve
-from osal_detectron2.evaluation.palette import LINE_COLOURS, rgb
+from osal_detectron2.evaluation.palette import LINE_COLORS, rgb
 from osal_detectron2.evaluation.report import describe_run, write_report
 from osal_detectron2.evaluation.table import format_table, gain
 
@@ -190,7 +190,7 @@ def test_a_better_run_is_drawn_higher():
         png = draw_curves({"a": [rows(value)], "anchor": [rows(100.0)]})
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
         blue = (
-            np.abs(pixels - rgb(LINE_COLOURS[0])).sum(axis=2)[: len(pixels) // 2, : pixels.shape[1] // 3] < 30
+            np.abs(pixels - rgb(LINE_COLORS[0])).sum(axis=2)[: len(pixels) // 2, : pixels.shape[1] // 3] < 30
         )
         return np.bincount(np.nonzero(blue)[0]).argmax()
 

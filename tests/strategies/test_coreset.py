@@ -15,9 +15,9 @@ POOL = np.array([[1, 0], [5, 0], [0, 4], [5, 1]], dtype=np.float32)
 LABELLED = np.zeros((1, 2), dtype=np.float32)
 
 
-def plain_k_center(points, centres, *, size):
+def plain_k_center(points, centers, *, size):
     """What `k_center_greedy` promises, with every distance computed at every choice."""
-    distance, chosen, radii = nearest_distance(points, centres), [], []
+    distance, chosen, radii = nearest_distance(points, centers), [], []
     for _ in range(size):
         chosen.append(int(np.argmax(distance.round(5))))
         radii.append(float(distance[chosen[-1]]))
@@ -26,11 +26,11 @@ def plain_k_center(points, centres, *, size):
     return chosen, radii
 
 
-def run(points, centres, *, budget, seed=0, **settings):
+def run(points, centers, *, budget, seed=0, **settings):
     """The strategy on tiles "0", "1", ... of the pool and "L0", "L1", ... that are labelled."""
-    features = {str(i): p for i, p in enumerate(points)} | {f"L{i}": c for i, c in enumerate(centres)}
+    features = {str(i): p for i, p in enumerate(points)} | {f"L{i}": c for i, c in enumerate(centers)}
     pool = tuple(str(i) for i in range(len(points)))
-    labelled = {f"L{i}": {} for i in range(len(centres))}
+    labelled = {f"L{i}": {} for i in range(len(centers))}
     context = QueryContext(pool=pool, budget=budget, seed=seed, round_index=0, labelled=labelled)
     requests = []
     selection = play(
@@ -54,32 +54,32 @@ def test_vector_of_the_specification():
 
 
 def test_every_labelled_tile_is_a_centre():
-    centres = np.array([[0, 0], [5, 1]], dtype=np.float32)
-    assert run(POOL, centres, budget=1)[0].selected == ("2",)
+    centers = np.array([[0, 0], [5, 1]], dtype=np.float32)
+    assert run(POOL, centers, budget=1)[0].selected == ("2",)
 
 
 @settings(deadline=None)
 @given(
     points=arrays(np.int8, st.tuples(st.integers(1, 60), st.just(3)), elements=st.integers(-9, 9)),
-    centres=arrays(np.int8, st.tuples(st.integers(0, 9), st.just(3)), elements=st.integers(-9, 9)),
+    centers=arrays(np.int8, st.tuples(st.integers(0, 9), st.just(3)), elements=st.integers(-9, 9)),
     chunk=st.integers(1, 70),
 )
-def test_distances_do_not_depend_on_the_chunks(points, centres, chunk):
+def test_distances_do_not_depend_on_the_chunks(points, centers, chunk):
     expected = [
-        min((float(np.sqrt(((p.astype(int) - c) ** 2).sum())) for c in centres), default=np.inf)
+        min((float(np.sqrt(((p.astype(int) - c) ** 2).sum())) for c in centers), default=np.inf)
         for p in points
     ]
-    assert nearest_distance(points, centres, chunk=chunk) == pytest.approx(expected)
+    assert nearest_distance(points, centers, chunk=chunk) == pytest.approx(expected)
 
 
 grid = arrays(np.float32, st.tuples(st.integers(2, 20), st.just(2)), elements=st.integers(0, 4).map(float))
 
 
 @settings(deadline=None)
-@given(points=grid, centres=grid, budget=st.integers(1, 20), seed=st.integers(0, 3))
-def test_a_point_that_coincides_with_a_centre_is_the_last_resort(points, centres, budget, seed):
-    selection, _ = run(points, centres, budget=budget, seed=seed)
-    covered = {tuple(c) for c in centres}
+@given(points=grid, centers=grid, budget=st.integers(1, 20), seed=st.integers(0, 3))
+def test_a_point_that_coincides_with_a_centre_is_the_last_resort(points, centers, budget, seed):
+    selection, _ = run(points, centers, budget=budget, seed=seed)
+    covered = {tuple(c) for c in centers}
     for rank, key in enumerate(selection.selected):
         new = [p for p in points if tuple(p) not in covered]
         if new:
@@ -99,25 +99,25 @@ def hard_for_float32(draw):
         points += np.random.default_rng(draw(st.integers(0, 99))).normal(0, unit, shape).astype(np.float32)
     points[draw(st.integers(0, len(points) - 1)) :: 3] = points[0]
     offset = np.float32(draw(st.sampled_from([0, 100, -3e4, 1e7])))
-    centres = draw(st.integers(0, len(points) - 1))
-    return np.split(np.asarray(points + offset, draw(st.sampled_from([np.float32, np.float64]))), [centres])
+    centers = draw(st.integers(0, len(points) - 1))
+    return np.split(np.asarray(points + offset, draw(st.sampled_from([np.float32, np.float64]))), [centers])
 
 
 @settings(deadline=None, max_examples=300)
 @given(hard_for_float32(), st.integers(1, 40))
 def test_products_in_float32_choose_what_exact_distances_choose(data, size):
-    centres, points = data
+    centers, points = data
     size = min(size, len(points))
     with np.errstate(over="ignore", invalid="ignore"):
-        assert k_center_greedy(points, centres, size=size) == plain_k_center(points, centres, size=size)
+        assert k_center_greedy(points, centers, size=size) == plain_k_center(points, centers, size=size)
 
 
 def test_few_distances_of_many_are_computed_exactly(monkeypatch):
     computed = []
 
-    def counted(points, centres, **options):
-        computed.append(len(points) * len(centres))
-        return nearest_distance(points, centres, **options)
+    def counted(points, centers, **options):
+        computed.append(len(points) * len(centers))
+        return nearest_distance(points, centers, **options)
 
     points = np.random.default_rng(0).normal(100, 1, (3000, 64)).astype(np.float32)
     expected = plain_k_center(points[5:], points[:5], size=40)

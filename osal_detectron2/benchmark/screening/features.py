@@ -71,8 +71,8 @@ def region_features(maps: dict[int, torch.Tensor], regions: np.ndarray) -> np.nd
 
 
 def _pool(feature_map, boxes, side: float, bins: int, scale: float) -> torch.Tensor:
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (side / 2)
-    grown = torch.cat([centre - half, centre + half], dim=1)
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (side / 2)
+    grown = torch.cat([center - half, center + half], dim=1)
     pooled = roi_align(feature_map, [grown], bins, spatial_scale=scale, sampling_ratio=2, aligned=True)
     return pooled.flatten(1)
 
@@ -97,7 +97,7 @@ class Localiser:
             for x0 in tile_starts(width, WINDOW, 2 * MARGIN):
                 instances = self.rcnn([self._input(image, x0, y0)])[0]["instances"]
                 boxes = instances.pred_boxes.tensor + torch.tensor([x0, y0, x0, y0])
-                centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+                center = (boxes[:, :2] + boxes[:, 2:]) / 2
                 low = torch.tensor([x0 + MARGIN * (x0 > 0), y0 + MARGIN * (y0 > 0)])
                 high = torch.tensor(
                     [
@@ -105,7 +105,7 @@ class Localiser:
                         y0 + WINDOW - MARGIN * (y0 + WINDOW < height),
                     ]
                 )
-                inside = ((centre >= low) & (centre <= high)).all(dim=1)
+                inside = ((center >= low) & (center <= high)).all(dim=1)
                 fields = (boxes, instances.scores, instances.loc_tightness, instances.roi_feature)
                 found.append([f[inside] for f in fields])
         boxes, score, tightness, feature = (torch.cat(parts) for parts in zip(*found))
@@ -121,8 +121,8 @@ class Localiser:
         from ...modeling.features import pool_box_features
 
         out = np.zeros((len(boxes), self.rcnn.roi_heads.box_predictor.cls_score.in_features), np.float32)
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        corner = np.minimum(centre // WINDOW * WINDOW, np.array(image.shape[1::-1]) - WINDOW).astype(int)
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
+        corner = np.minimum(center // WINDOW * WINDOW, np.array(image.shape[1::-1]) - WINDOW).astype(int)
         for x0, y0 in np.unique(corner, axis=0):
             mine = np.flatnonzero((corner == (x0, y0)).all(axis=1))
             tile = self._input(image, x0, y0)

@@ -166,8 +166,8 @@ def region_grid(width: int, height: int, side: int) -> np.ndarray:
 def _region_of(boxes: np.ndarray, grid: np.ndarray, first: int) -> np.ndarray:
     if not len(grid):
         return np.full(len(boxes), -1)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centre[:, None] >= grid[None, :, :2]) & (centre[:, None] < grid[None, :, 2:])).all(axis=2)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((center[:, None] >= grid[None, :, :2]) & (center[:, None] < grid[None, :, 2:])).all(axis=2)
     return np.where(inside.any(axis=1), inside.argmax(axis=1) + first, -1)
 
 

@@ -19,7 +19,7 @@ _TITLES = (
 _NUMBERS = ("seconds", "regions", "nuclei", "known", "mAP50", "aose")
 
 
-def summarise(cells: Sequence[Mapping]) -> list[dict]:
+def summarize(cells: Sequence[Mapping]) -> list[dict]:
     """One entry for each setting, side, cost, policy and arm: means over seeds, and differences to Random."""
     groups: dict[tuple, list[Mapping]] = {}
     for cell in cells:
@@ -164,7 +164,7 @@ def draw(path: Path, entries: Sequence[Mapping], arms: Sequence[str], *, cost: s
 
 def write_report(out: Path, cells: Sequence[Mapping], *, about: Mapping, arms: Sequence[str]) -> None:
     """summary.json, table.md and curves.png in the folder `out`."""
-    entries = summarise(cells)
+    entries = summarize(cells)
     saved = seconds_saved(cells, entries)
     write_json(out / "summary.json", {"schema": SUMMARY_SCHEMA, **about, "entries": entries})
     with atomic_path(out / "table.md") as temporary:

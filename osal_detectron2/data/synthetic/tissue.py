@@ -46,7 +46,7 @@ class Tissue:
     fibre: np.ndarray
     direction: np.ndarray
     gland: np.ndarray
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
 
 def draw_style(rng):
@@ -88,8 +88,8 @@ def smooth_step(values, width):
 def build_tissue(theme, n_tumor, height, width, rng):
     """Compartments of a tile. Nests take the room that `n_tumor` tumour cells need."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    centre = (float(rng.uniform(0.25, 0.75) * width), float(rng.uniform(0.25, 0.75) * height))
-    distance = np.hypot(x - centre[0], y - centre[1])
+    center = (float(rng.uniform(0.25, 0.75) * width), float(rng.uniform(0.25, 0.75) * height))
+    distance = np.hypot(x - center[0], y - center[1])
     fibre, direction = _fibres(x, y, rng)
     nest, lumen, gland = (np.zeros((height, width), np.float32) for _ in range(3))
     area = n_tumor * rng.uniform(900, 1500) / (height * width)
@@ -108,7 +108,7 @@ def build_tissue(theme, n_tumor, height, width, rng):
     elif rng.random() < 0.35:
         field = noise(rng, height, width, rng.uniform(25, 50))
         lumen = smooth_step(field - rng.uniform(2.0, 2.6), 0.06) * (1 - nest)
-    return Tissue(nest, lumen, fibre, direction, gland, centre)
+    return Tissue(nest, lumen, fibre, direction, gland, center)
 
 
 def _fibres(x, y, rng):
@@ -214,7 +214,7 @@ def _preferences(tissue, rng):
 def _angle(kind, x, y, tissue, rng):
     if KINDS[kind].shape == "spindle" and kind != "myoepithelium":
         return float(tissue.direction[int(y), int(x)] + rng.normal(0, 0.2))
-    radial = np.arctan2(y - tissue.centre[1], x - tissue.centre[0])
+    radial = np.arctan2(y - tissue.center[1], x - tissue.center[0])
     if kind == "ductal_epithelium":
         return float(radial + rng.normal(0, 0.2))
     if kind == "myoepithelium":
