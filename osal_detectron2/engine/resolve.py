@@ -15,7 +15,7 @@ from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
 from ..modeling.unknown import POLICIES, name_unknown
 from ..oracles import get_oracle
-from ..renamed import adopt_old_keys, renamed
+from ..renamed import adopt_old_keys
 from ..strategies import Strategy
 from .plan import Plan
 
@@ -90,9 +90,9 @@ def with_strategy(cfg: CfgNode, strategy: Strategy) -> CfgNode:
 
 
 def with_detectors_of(cfg: CfgNode, recorded: Mapping) -> CfgNode:
-    """A copy of `cfg` with the detectors of a run; `recorded`: the flat config in its header."""
+    """A copy of `cfg` with the detectors of a run; `recorded`: the flat config of its header, under today's names."""
     cfg = open_copy(cfg)
-    kept = {key: value for key, value in renamed(recorded).items() if key.startswith(_BUILT)}
+    kept = {key: value for key, value in recorded.items() if key.startswith(_BUILT)}
     cfg.merge_from_list([word for pair in kept.items() for word in pair])
     return cfg
 

@@ -13,6 +13,8 @@ from ledger_driver import POOL, Driver, answer
 from osal_detectron2.core.errors import DataError, LedgerError
 from osal_detectron2.core.labels import LabelFile
 from osal_detectron2.core.ledger import Ledger
+from osal_detectron2.core.round_files import write_metrics
+from osal_detectron2.core.round_state import RoundState
 from osal_detectron2.core.store import sha256_file, write_json
 from osal_detectron2.core.verify import verify
 
@@ -51,6 +53,28 @@ def test_the_whole_passage(finished):
     assert list(ledger.labels()) == [*expected[:4], POOL[6], *expected[4:]]
     assert ledger.labels()[POOL[6]].state == "rejected"
     assert [ledger.budget(r) for r in ("init", 0, 1, 2)] == [2, 3, 3, 0]
+
+
+def test_the_state_of_a_round_says_what_is_left_to_do(driver):
+    """Of a round that is not there, one whose labels are awaited, one that is answered, one that is final."""
+    ledger = driver.ledger
+    driver.commit("init", POOL[:2], {POOL[1]: "rejected"})
+    state = RoundState.read(ledger, 0)
+    assert (state.selected, state.metrics, state.answered, state.committed) == (None, None, False, False)
+    assert state.labelled == [POOL[0]] and state.pool == tuple(sorted(POOL[2:]))
+    driver.select(0, POOL[4:7])
+    assert RoundState.read(ledger, 0).selected == tuple(POOL[4:7])
+    driver.select(0, POOL[:3])  # not of the pool: to be made again
+    assert RoundState.read(ledger, 0).selected is None
+    write_metrics(ledger.round_dir(0), {"round": 0})
+    LabelFile(classes=("tumor",), tiles={key: answer(key) for key in POOL[4:7]}).write(
+        ledger.round_dir(0) / "labels.json"
+    )
+    state = RoundState.read(ledger, 0)
+    assert state.metrics["round"] == 0 and state.answered and not state.committed
+    driver.commit(0, POOL[4:7])
+    state = RoundState.read(ledger, 0)
+    assert state.committed and state.labelled == [POOL[0], *POOL[4:7]]
 
 
 def test_chain_and_hashes_are_those_of_the_files(finished):

@@ -16,9 +16,12 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from miniature import ROOT, record
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, DataError
 from osal_detectron2.core.verify import verify
 from osal_detectron2.engine import AtomicCheckpointer, AwaitingLabels, Session, batches_of_rounds
+from osal_detectron2.engine.fingerprint import matching_config
+from osal_detectron2.engine.plan import build_plan
+from osal_detectron2.engine.resolve import resolve
 from osal_detectron2.modeling.round_clock import RoundClock
 
 PAGE = ROOT / "docs" / "plug_in_hook.md"
@@ -241,6 +244,31 @@ def test_settings_of_detectron2s_own_loader_are_named(small, caplog):
     options = ("INPUT.RANDOM_FLIP", "none", "OSAL.DATA.FLIPS", False)
     Session.from_config(small(*options), resume=True, read_only=True)
     assert "not used" not in " ".join(caplog.messages)
+
+
+def test_plan_and_session_change_no_config_and_touch_no_folder(small, tmp_path):
+    cfg = small()
+    cfg.freeze()
+    given = cfg.dump()
+    plan = build_plan(cfg)
+    resolved = resolve(cfg, plan)
+    assert cfg.dump() == given and cfg.is_frozen()
+    assert resolved.MODEL.ROI_HEADS.NUM_CLASSES == len(plan.known_classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("not a run")
+    session = Session(
+        plan,
+        resolved.OSAL,
+        output_dir=str(folder),
+        config=matching_config(resolved),
+        make_mapper=lambda **which: None,
+        batch_size=2,
+    )
+    assert session.header() is None
+    with pytest.raises(DataError, match="run.json"):
+        session.open(resume=True)
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
 
 
 def test_warm_ups_count_batches(parts):
