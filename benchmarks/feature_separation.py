@@ -44,7 +44,7 @@ def main() -> None:
     cfg = read_config(words.config_file, ["OUTPUT_DIR", words.run, *words.opts])
     trainer = ActiveLearningTrainer(cfg, resume=True, read_only=True)
     trainer.load_weights(resume=True)
-    steps, known = trainer.steps, len(trainer.known_classes)
+    steps, known = trainer.steps, len(trainer.session.plan.known_classes)
     scorer = trainer.steps.make_scorer(trainer.model, steps.records)
     labelled = steps.ledger.labelled_keys()
     pool = steps.ledger.pool_keys()

@@ -60,7 +60,6 @@ class RoundTrainer(TrainerBase):
     ) -> None:
         super().__init__()
         self.session, self.steps, self.schedule = session, session.steps, session.schedule
-        self.known_classes, self.test_records = session.plan.known_classes, session.plan.test
         self.output_dir, self.weights, self.round_0 = output_dir, weights, round_0
         self.checkpoint_period, self.log_period = checkpoint_period, log_period
         on_cpu = next(model.parameters()).device.type == "cpu"
