@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from argparse import Namespace
 from functools import partial
 
 import programs
@@ -52,11 +51,8 @@ def test_sides_take_turns_and_ratios_are_taken_turn_by_turn(overhead):
 @pytest.mark.parametrize("backbone", ["own", "detached"])
 def test_both_sides_of_a_training_step_do_the_same_work(overhead, tiny_config, backbone):
     """Same weights, tiles and samples: all losses are equal but that of the prototypes."""
-    cfg = overhead.build_config(
-        Namespace(
-            config_file=str(tiny_config),
-            opts=["MODEL.ROI_HEADS.NUM_CLASSES", "3", "OSAL.AUXILIARY.BACKBONE", backbone],
-        )
+    cfg = overhead.read_config(
+        str(tiny_config), ["MODEL.ROI_HEADS.NUM_CLASSES", "3", "OSAL.AUXILIARY.BACKBONE", backbone]
     )
     records = load_data(cfg)[0][:2]
     batch = [mapper_from_config(cfg, train=False, with_labels=True)(r) for r in records]
