@@ -96,7 +96,7 @@ def test_init_killed_at_any_instant_ends_as_one_that_was_not(campaign, scans, tm
     words = ["init", str(tmp_path / "killed"), "--images", str(scans), "--classes", ",".join(CLASSES)]
     words += ["--known", ",".join(KNOWN), "--minutes", "4", "--tile", str(TILE), "--nucleus-size", "10"]
     command = [sys.executable, "-m", "osal_detectron2", "campaign", *words]
-    for part in (1, 6, 11):  # files that are there when it is killed
+    for part in (1, 10, 23):  # files that are there when it is killed: among the tiles, and in a record
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         while process.poll() is None and len(files(tmp_path / "killed")) < part + 2:
             time.sleep(0.002)

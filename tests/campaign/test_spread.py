@@ -26,6 +26,15 @@ def test_every_look_is_asked_by_its_size_and_no_slide_fills_the_batch():
     assert spread(points, slides, 12, seed=0) == (rows, reasons)
 
 
+def test_the_slide_that_was_asked_least_comes_next():
+    points = np.random.default_rng(0).normal(size=(40, 5))
+    order = np.argsort(((points - points.mean(axis=0)) ** 2).sum(axis=1))
+    slides = np.array(["far "] * 40)
+    slides[order[:10]] = "near"
+    rows, _ = spread(np.vstack([points, points + 50]), [*slides, *slides], 2, seed=0)
+    assert sorted(np.array([*slides, *slides])[rows]) == ["far ", "near"]
+
+
 def test_tiles_of_one_look_are_enough():
     rows, _ = spread(np.zeros((9, 5)), ["s"] * 9, 4, seed=0)
     assert len(set(rows)) == 4
