@@ -48,6 +48,17 @@ def add_osal_config(cfg: CN) -> None:
 
     # ---- budget and schedule ----------------------------------------------------------------------------
     cfg.OSAL.BUDGET = CN()
+    # What the budget is counted in: "tiles", "nuclei", or "seconds" of annotation (OSAL.ORACLE.SECONDS_*). A query of
+    # nuclei or seconds takes tiles in the strategy's order up to its price, by what they are expected to cost; what
+    # has truly been spent is settled with the next query. docs/strategies.md#a-budget-in-minutes.
+    cfg.OSAL.BUDGET.UNIT = "tiles"
+    # The initial set and a query in that unit; 0 means: from the numbers of tiles below, each at the price of a tile
+    # with NUCLEI_PER_TILE nuclei. The number of iterations of a round follows from tiles of that price, too.
+    cfg.OSAL.BUDGET.INIT = 0.0
+    cfg.OSAL.BUDGET.QUERY = 0.0
+    # Nuclei of a tile, while nothing is labelled; 0 means: the mean of the training set where its labels answer, 30
+    # where people do (250 px tiles of CoNSeP at 40x hold 36).
+    cfg.OSAL.BUDGET.NUCLEI_PER_TILE = 0.0
     # Fractions of the training tiles; counts are round-half-up and at least one tile. Section 6 rows 12-14.
     cfg.OSAL.BUDGET.INIT_FRACTION = 0.05
     cfg.OSAL.BUDGET.QUERY_FRACTION = 0.15

@@ -58,8 +58,10 @@ class Ledger:
         dataset_sha256: str,
         versions: Mapping,
         front: str | None = None,
+        budget: Mapping | None = None,
     ) -> Ledger:
-        """Begin a run: write run.json. pool: all image keys; plan: labelled tiles a round; front: see run_config.py.
+        """Begin a run: write run.json. pool: all image keys; plan: labelled tiles a round; front: see run_config.py;
+        budget: {"unit", "init", "query"}, of another unit than tiles. `plan` is then an estimate, and bounds no query.
 
         Raises LedgerError if there is a run already or the pool and the plan do not fit; OutputError.
         """
@@ -82,8 +84,8 @@ class Ledger:
             "dataset_sha256": dataset_sha256,
             "versions": plain(versions),
         }
-        if front is not None:  # a run of an older version has none
-            header["front"] = front
+        # A run of an older version has no front, one with a budget of tiles no other budget.
+        header |= {k: v for k, v in (("front", front), ("budget", budget)) if v is not None}
         write_json(folder / "run.json", header)
         return cls(folder, header)
 
@@ -224,12 +226,13 @@ class Ledger:
         selected: Sequence[str],
         labels: Mapping[str, TileLabels],
         classes: Sequence[str] | None = None,
+        cost: Mapping | None = None,
     ) -> None:
         """Make `round_index` final: write labels.json where it is missing, then commit.json with the hashes of all.
 
         selected: image keys in the order of selection, as in selection.json; [] in the last round.
         labels: the answer for each of them. classes: all class names that labels.json may hold
-        (default: the known classes and those that occur).
+        (default: the known classes and those that occur). cost: of the query, for a budget of another unit than tiles.
         Committing the same again changes nothing. Raises LedgerError where the round contradicts the record:
         another content than committed, a round left out, tiles outside the pool, over the budget, unlabelled.
         """
@@ -249,13 +252,9 @@ class Ledger:
             raise LedgerError(f"{folder}: round {round_index} cannot be committed before round {expected}")
         self._check_selected(round_index, selected)
         if missing := [key for key in selected if key not in labels]:
-            raise LedgerError(
-                f"{folder}: tile {missing[0]} has no label ({len(missing)} in all); import it first"
-            )
+            raise LedgerError(f"{folder}: tile {missing[0]} has no label ({len(missing)} in all); import it")
         if extra := [key for key in labels if key not in set(selected)]:
-            raise LedgerError(
-                f"{folder}: tile {extra[0]} has labels but was not selected ({len(extra)} in all)"
-            )
+            raise LedgerError(f"{folder}: {extra[0]} has labels but was not selected ({len(extra)} in all)")
         on_file = read_json(folder / "selection.json")
         stands = (on_file.get("selected"), on_file.get("round")) if isinstance(on_file, dict) else None
         if stands != (selected, round_index):
@@ -277,6 +276,7 @@ class Ledger:
                 "selected": selected,
                 "files": {n: sha256_file(folder / n) for n in HASHED_FILES if (folder / n).is_file()},
                 "states": {key: labels[key].state for key in selected},
+                **({} if cost is None else {"cost": dict(cost)}),
             },
         )
 
@@ -291,7 +291,7 @@ class Ledger:
             known = strange[0] in self.header["pool"]
             reason = "was selected in an earlier round" if known else "is not a tile of the training set"
             raise LedgerError(f"{where}: tile {strange[0]} cannot be selected: it {reason}")
-        if len(selected) > budget:
+        if len(selected) > budget and "budget" not in self.header:
             raise LedgerError(
                 f"{where}: {len(selected)} tiles are selected, but the plan gives {budget} to this round"
             )

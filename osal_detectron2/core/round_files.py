@@ -108,11 +108,12 @@ def write_selection(
     selected: Sequence[str],
     candidates: int,
     reasons: Mapping[str, str],
+    cost: Mapping | None = None,
 ) -> None:
-    """Write selection.json: the round is bound to these tiles from here on."""
+    """Write selection.json: the round is bound to these tiles from here on. cost: of a budget that is not of tiles."""
     content = {"schema": SELECTION_SCHEMA, "round": round_index, "strategy": strategy, "budget": budget}
     tiles = {"candidates": candidates, "selected": list(selected), "reasons": dict(reasons)}
-    write_json(folder / "selection.json", content | tiles)
+    write_json(folder / "selection.json", content | tiles | ({} if cost is None else {"cost": dict(cost)}))
 
 
 def read_detections(folder: Path) -> dict[str, dict]:

@@ -58,9 +58,9 @@ def verify(folder: str | Path) -> list[str]:
             try:
                 longer, faults = _longer_plan(path.parent, plan, len(pool))
                 plan, findings = longer, findings + faults
-                findings += _verify_round(
-                    path, round_index, previous_file, owner, set(pool), budget_of(plan, round_index)
-                )
+                priced = "budget" in ledger.header  # in nuclei or seconds: any number of tiles
+                most = len(pool) if priced else budget_of(plan, round_index)
+                findings += _verify_round(path, round_index, previous_file, owner, set(pool), most)
                 if path.parent == second and (_hashes(first) != _hashes(second)):
                     findings.append(f"{second / 'metrics.json'}: is not that of {first}")
             except (OSALError, KeyError, TypeError, AttributeError) as error:

@@ -11,6 +11,7 @@ from detectron2 import __version__ as detectron2_version
 from detectron2.config import CfgNode
 
 from .. import __version__
+from ..core.budget import TILES
 
 # Keys that change cost, place or logs, but not what is trained, selected or reported.
 FREE_KEYS = (
@@ -24,7 +25,13 @@ FREE_KEYS = (
 
 def matching_config(cfg: CfgNode) -> dict:
     """Flat {key: value} of everything that a resumed run must not change."""
-    return matching_keys(cfg, free=FREE_KEYS)
+    return matching_keys(cfg, free=free_keys(cfg.OSAL))
+
+
+def free_keys(osal: Mapping) -> tuple[str, ...]:
+    """FREE_KEYS, without the prices where the run spends by them."""
+    prices = ("OSAL.ORACLE.SECONDS_", "OSAL.ORACLE.DRAFT_SCORE")
+    return FREE_KEYS if osal["BUDGET"]["UNIT"] == TILES else tuple(k for k in FREE_KEYS if k not in prices)
 
 
 def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:

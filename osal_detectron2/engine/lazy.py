@@ -25,7 +25,7 @@ from ..modeling.detectors import Detectors
 from ..modeling.meta_arch import OSALRCNN, is_coupled
 from ..renamed import adopt_old_keys, renamed
 from ..strategies import Strategy, get_strategy
-from .fingerprint import FREE_KEYS, matching_keys
+from .fingerprint import free_keys, matching_keys
 from .lazy_config import DEFAULTS, config_text, load_config, plain
 from .model_fit import check_model
 from .plan import build_plan
@@ -139,7 +139,7 @@ class LazyActiveLearningTrainer(RoundTrainer):
 
 def flat_config(cfg: DictConfig, settings: CfgNode, *, two_detectors: bool) -> dict:
     """Flat {key: value} of everything that a resumed run must not change; OSAL.* as with a YAML config."""
-    free = FREE_KEYS + tuple(f"OSAL.{key}" for key in _ARGUMENTS if key != "PROTOTYPE.")
+    free = free_keys(settings.OSAL) + tuple(f"OSAL.{key}" for key in _ARGUMENTS if key != "PROTOTYPE.")
     ours = matching_keys({"OSAL": settings.OSAL}, free=free)
     ours = {k: v for k, v in ours.items() if not k.startswith("OSAL.PROTOTYPE.") or k.endswith(".REFIT")}
     nodes = ("model", "optimizer", *(name for name in DEFAULTS if name != "osal"))

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
 
+from ..core.budget import TILES, amount
 from ..core.errors import OSALError
 from ..dist import on_main
 
@@ -108,10 +109,19 @@ def log_banner(trainer) -> None:
         os.path.abspath(trainer.output_dir),
         where,
         labelled,
-        f"strategy {trainer.steps.strategy.name}, labelled tiles per round {list(trainer.schedule.labelled)}",
+        f"strategy {trainer.steps.strategy.name}, {_planned(trainer.steps)}",
     )
     if completed < trainer.max_iter:
         logging.getLogger(__name__).info("ETA: of the whole run. Each loss and more: log.txt in that folder")
+
+
+def _planned(steps) -> str:
+    budget = steps.plan.budget
+    if budget.unit == TILES:
+        return f"labelled tiles per round {list(steps.schedule.labelled)}"
+    return (
+        f"{amount(budget.init, budget.unit)} at first and {amount(budget.query, budget.unit)} in each query"
+    )
 
 
 def clock(seconds: float) -> str:

@@ -2,17 +2,20 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
+from ..core.annotation_cost import AnnotationCost
+from ..core.budget import NUCLEI_PER_TILE, TILES, UNITS, Budget
 from ..core.errors import ConfigError
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..strategies import Strategy, get_strategy
+from .fingerprint import count_nuclei
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Plan:
     schedule: RoundSchedule
     query_tiles: int
     strategy: Strategy
+    budget: Budget = Budget()
 
     @property
     def unknown_classes(self) -> list[str]:
@@ -46,8 +50,9 @@ def build_plan(cfg: CfgNode) -> Plan:
             "annotator; let people label (OSAL.ORACLE.NAME human), or give the labelled JSON"
         )
     init_keys = initial_keys(cfg, train)
-    schedule, query_tiles = build_schedule(cfg, total=len(train), init=len(init_keys))
-    return Plan(train, test, known, class_names, init_keys, schedule, query_tiles, build_strategy(cfg))
+    budget = build_budget(cfg, train=train, init=len(init_keys))
+    schedule, query = build_schedule(cfg, budget, total=len(train), init=len(init_keys))
+    return Plan(train, test, known, class_names, init_keys, schedule, query, build_strategy(cfg), budget)
 
 
 def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str]]:
@@ -90,31 +95,59 @@ def initial_keys(cfg: CfgNode, train: Sequence[dict]) -> list[str]:
     return keys
 
 
-def build_schedule(cfg: CfgNode, *, total: int, init: int = 0) -> tuple[RoundSchedule, int]:
-    """(schedule, tiles of a query) for `total` training tiles; `init` overrides the initial number."""
-    budget, schedule = cfg.OSAL.BUDGET, cfg.OSAL.SCHEDULE
-    query = budget.QUERY_TILES or tiles(budget.QUERY_FRACTION, total)
+def build_budget(cfg: CfgNode, *, train: Sequence[dict], init: int = 0) -> Budget:
+    """What cfg.OSAL.BUDGET allows, in its unit; `init`: initial tiles that are given."""
+    node, total = cfg.OSAL.BUDGET, len(train)
+    if node.UNIT not in UNITS:
+        raise ConfigError(f"OSAL.BUDGET.UNIT: {node.UNIT!r} is not one of {', '.join(UNITS)}")
+    for key in ("INIT", "QUERY", "NUCLEI_PER_TILE"):
+        if not 0 <= node[key] < float("inf"):
+            raise ConfigError(f"OSAL.BUDGET.{key} must be a number from 0 up, but is {node[key]}")
+    counted = sum(count_nuclei(train, num_known=0).values()) / total if total else 0.0
+    told = counted if cfg.OSAL.ORACLE.NAME == "simulated" else NUCLEI_PER_TILE
+    cost = AnnotationCost.of_settings(cfg.OSAL.ORACLE)
+    budget = Budget(node.UNIT, cost=cost, nuclei_per_tile=node.NUCLEI_PER_TILE or told)
+    if not budget.price_of_a_tile > 0:
+        raise ConfigError(
+            f"OSAL.BUDGET.UNIT {node.UNIT}: a tile costs nothing; set OSAL.ORACLE.SECONDS_PER_TILE, or "
+            "OSAL.BUDGET.NUCLEI_PER_TILE"
+        )
+    first = init or node.INIT_TILES or tiles(node.INIT_FRACTION, total)
+    later = node.QUERY_TILES or tiles(node.QUERY_FRACTION, total)
+    price = budget.price_of_a_tile
+    return replace(budget, init=node.INIT or first * price, query=node.QUERY or later * price)
+
+
+def build_schedule(cfg: CfgNode, budget: Budget, *, total: int, init: int = 0) -> tuple[RoundSchedule, int]:
+    """(schedule, tiles of a query) for `total` training tiles; `init` overrides the initial number.
+
+    Of another unit than tiles: what the budget buys at the price that is expected before anything is labelled.
+    """
+    node, schedule = cfg.OSAL.BUDGET, cfg.OSAL.SCHEDULE
+    first, query = (round(part / budget.price_of_a_tile) for part in (budget.init, budget.query))
+    if budget.unit != TILES:
+        first, query = max(first, 1), max(query, 1)
     plan = RoundSchedule.plan(
         total=total,
-        init=init or budget.INIT_TILES or tiles(budget.INIT_FRACTION, total),
+        init=init or first,
         query=query,
-        num_queries=budget.NUM_QUERIES,
+        num_queries=node.NUM_QUERIES,
         epochs=schedule.EPOCHS,
         min_iters=schedule.MIN_ITERS,
         batch=cfg.SOLVER.IMS_PER_BATCH,
     )
-    asked = plan.labelled[0] + budget.NUM_QUERIES * query
+    asked = plan.labelled[0] + node.NUM_QUERIES * query
     if asked > total and comm.is_main_process():
         logging.getLogger(__name__).warning(
             "OSAL.BUDGET: %d initial tiles and %d queries of %d make %d, but there are %d: the plan is shortened to "
             "%d of %d queries, the last of %d tiles",
             plan.labelled[0],
-            budget.NUM_QUERIES,
+            node.NUM_QUERIES,
             query,
             asked,
             total,
             plan.num_rounds - 1,
-            budget.NUM_QUERIES,
+            node.NUM_QUERIES,
             (plan.labelled[-1] - plan.labelled[-2]) if plan.num_rounds > 1 else 0,
         )
     return plan, query

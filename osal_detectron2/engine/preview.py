@@ -2,6 +2,7 @@
 
 from detectron2.utils import comm
 
+from ..core.budget import price_in_words
 from ..dist import on_main
 from ..oracles.cost import Cost, expected_nuclei, mean_nuclei
 from ..scoring.pool import check_needs
@@ -43,4 +44,6 @@ def _show(steps, title: str, selection: Selection | None, *, per_tile: float | N
     nuclei = expected_nuclei(selection.selected, per_tile=per_tile, detected=detected)
     seconds = {"seconds_per_tile": steps.cost.per_tile, "seconds_per_nucleus": steps.cost.per_nucleus}
     print(f"cost: {Cost.of(list(nuclei.values()), **seconds)}")
+    if selection.price is not None:
+        print(f"budget: {price_in_words(selection.price)}")
     return selection

@@ -15,6 +15,7 @@ import torch
 
 from ..core import round_files
 from ..core.annotation_cost import AnnotationCost
+from ..core.budget import price_in_words
 from ..core.errors import OSALError
 from ..core.labels import LabelFile, TileLabels
 from ..core.ledger import Ledger
@@ -33,6 +34,7 @@ from ..strategies.initial import initial_set
 from .awaiting import await_labels
 from .checkpoint import check_reached
 from .plan import Plan
+from .spending import cost_of_commit, price_of_init, purse_of
 
 Round = int | str
 
@@ -114,7 +116,8 @@ class RoundSteps:
     def initial_selection(self) -> Selection:
         """Round 'init': the tiles of INIT_FILE, or a draw."""
         size, given = self.schedule.labelled[0], self.plan.init_keys
-        return initial_set(self.records, size=size, seed=self.seed, given=given)
+        selection = initial_set(self.records, size=size, seed=self.seed, given=given)
+        return replace(selection, price=price_of_init(self.plan.budget, len(selection.selected)))
 
     def preview(self, round_index: int, model: torch.nn.Module) -> Selection:
         """What the query of this round would select with this model. Writes nothing."""
@@ -177,7 +180,7 @@ class RoundSteps:
 
     def _query(self, state: RoundState, model: torch.nn.Module) -> tuple[str, ...]:
         """scores.npz, detections.json and selection.json; nothing is selected in the last round."""
-        if state.round_index == self.last_round:
+        if state.round_index == self.last_round or not state.pool:
             on_main(self._write_selection, state.round_index, Selection(selected=()))
             return ()
         begun = time.perf_counter()
@@ -225,9 +228,13 @@ class RoundSteps:
                 if not path.is_file():  # what people import is there already
                     answer.write(path)
             labels = LabelFile.read(path) if selected else LabelFile(self.class_names, {})
+            asked_for = self.ledger.selection(state.round_index) or {}
+            cost = cost_of_commit(self.plan.budget, asked_for, labels.tiles) if selected else None
             self.ledger.commit(
-                state.round_index, selected=selected, labels=labels.tiles, classes=labels.classes
+                state.round_index, selected=selected, labels=labels.tiles, classes=labels.classes, cost=cost
             )
+            if cost is not None:
+                self.logger.info("round %s: %s", state.round_index, price_in_words(cost))
             self._report(state.round_index)
             return None
 
@@ -247,9 +254,11 @@ class RoundSteps:
             score_thresh=self.score_thresh,
         )
         scorer = self.make_scorer(model, self._scorable(state))
-        return answer_query(
-            self.strategy, context, scorer, labelled=state.labelled, refit=self.refit, shown=shown
-        )
+        two = hasattr(getattr(model, "module", model), "auxiliary")
+        at = (self.plan.budget, state.round_index)
+        purse = on_main(lambda: purse_of(self.ledger, *at, two_detectors=two, score=self.draft_score))
+        options = {"refit": self.refit, "shown": shown, "purse": purse}
+        return answer_query(self.strategy, context, scorer, labelled=state.labelled, **options)
 
     def _records_with(self, labels: Mapping[str, TileLabels]) -> list[dict]:
         return labelled_records(self.records, labels, known_classes=self.known_classes)
@@ -261,6 +270,8 @@ class RoundSteps:
         return records
 
     def _write_selection(self, round_index: Round, selection: Selection) -> None:
+        if selection.price is not None:
+            self.logger.info("query of round %s: %s", round_index, price_in_words(selection.price))
         round_files.write_selection(
             self.ledger.round_dir(round_index),
             round_index=round_index,
@@ -269,6 +280,7 @@ class RoundSteps:
             selected=selection.selected,
             candidates=len(selection.candidates),
             reasons=selection.reasons,
+            cost=selection.price,
         )
 
     def _report(self, round_index: Round) -> None:

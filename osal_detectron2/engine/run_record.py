@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from ..core.budget import TILES
 from ..core.errors import LedgerError
 from ..core.extension import QUERIES
 from ..core.ledger import Ledger
@@ -17,6 +18,7 @@ from .resolve import default_config
 
 def facts_of(plan: Plan, osal: CfgNode, *, config: Mapping, front: str) -> dict:
     """What run.json says, as arguments of `Ledger.create`. config: flat settings that a resumed run must not change."""
+    budget = plan.budget
     recorded = {**config, "plan": list(plan.schedule.labelled)}  # INIT_FILE may move, but not change it
     if osal.ORACLE.NAME != "human":  # for the recall of the report
         recorded["train_nuclei"] = count_nuclei(plan.train, num_known=len(plan.known_classes))
@@ -30,6 +32,9 @@ def facts_of(plan: Plan, osal: CfgNode, *, config: Mapping, front: str) -> dict:
         "dataset_sha256": data_sha256(plan.train, plan.test),
         "versions": versions(),
         "front": front,
+        "budget": None
+        if budget.unit == TILES
+        else {k: getattr(budget, k) for k in ("unit", "init", "query")},
     }
 
 

@@ -65,6 +65,8 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
       on the x axis.
       recall = cumulative_known / known nuclei in the pool at the start, None if nobody knows those: the
       config in run.json has "train_nuclei": {"known": nuclei in all training tiles} only where labels are;
+    - of a run with a budget of nuclei or seconds also budget_spent, what the labels of this round's detector have truly
+      cost, budget_planned by then, and query_expected, query_true: what its query was to cost, and did;
     - seconds_<step> for every step in the round's timing.json (which also has the query's passes).
 
     Only committed queries count: labels without a commit.json may still change. Raises DataError or
@@ -84,6 +86,7 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
     labelled = initial["tiles"] - initial["rejected_tiles"]
     annotated = initial["known"] + initial["unknown"]
     cumulative_known = cumulative_unknown = 0
+    spent = _cost(run_folder / "rounds" / round_name(INIT)).get("true", 0.0)
     rows = []
     for number, folder in _round_folders(run_folder):
         metrics = read_metrics(folder)
@@ -118,6 +121,11 @@ def read_curve(run_folder: str | Path, costs: AnnotationCost | None = None) -> l
             row["recall"] = None if pool_known is None else _ratio(cumulative_known, pool_known)
             row["labelled_fraction_after_query"] = _ratio(labelled, pool_size)
             row["minutes_after_query"] = seconds / 60
+        if budget := header.get("budget"):
+            row |= {"budget_spent": spent, "budget_planned": budget["init"] + number * budget["query"]}
+            cost = _cost(folder)
+            row |= {f"query_{kind}": cost.get(kind) for kind in ("expected", "true")}
+            spent += cost.get("true", 0.0)
         row |= _seconds(folder)
         rows.append(row)
     return rows
@@ -195,6 +203,12 @@ def _committed_labels(folder: Path) -> Mapping[str, TileLabels] | None:
     commit = read_record(folder / "commit.json", COMMIT_SCHEMA)
     # The last round is committed without a query: trained, evaluated, budget spent.
     return LabelFile.read(folder / "labels.json").tiles if commit.get("selected") else {}
+
+
+def _cost(folder: Path) -> dict:
+    """The price of a committed query, where the budget is not of tiles; {} otherwise."""
+    path = folder / "commit.json"
+    return (read_record(path, COMMIT_SCHEMA) or {}).get("cost", {}) if path.is_file() else {}
 
 
 def _scores(metrics: dict, known_classes: list[str]) -> dict:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..core.budget import amount, price_in_words, spent_so_far
 from ..core.ledger import Ledger
 from ..core.rounds import next_round
 from ..core.run_config import CAMPAIGN, LAZY, OWN, config_file
@@ -24,7 +26,8 @@ def run_status(folder: str | Path) -> str:
         f"run       {ledger.folder}",
         f"strategy  {header['strategy']} (seed {header['seed']})",
         f"known     {', '.join(header['known_classes'])}",
-        f"rounds    {_rounds(last)} of {len(plan)} finished; planned: {', '.join(map(str, plan))} tiles",
+        f"rounds    {_rounds(last)} of {len(plan)} finished; planned: {_planned(header)}",
+        *_budget(ledger, commits),
         f"tiles     {len(ledger.labelled_keys())} to train on, {len(ledger.pool_keys())} in the pool",
         "labels    "
         + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"),
@@ -70,3 +73,21 @@ def _next_command(folder: Path, finished: bool, batch: BatchStatus | None, *, fr
     lazy = front == LAZY
     tool, where = ("lazy", f"train.output_dir={run}") if lazy else ("train", f"OUTPUT_DIR {run}")
     return [f"next      osal {tool} {config}--resume {where}"]
+
+
+def _planned(header: Mapping) -> str:
+    if budget := header.get("budget"):
+        return f"{amount(budget['init'], budget['unit'])}, then {amount(budget['query'], budget['unit'])} a query"
+    return f"{', '.join(map(str, header['plan']))} tiles"
+
+
+def _budget(ledger: Ledger, commits: Sequence[Mapping]) -> list[str]:
+    """What is spent of a budget that is not of tiles, and what the open query is expected to cost."""
+    if not (budget := ledger.header.get("budget")):
+        return []
+    whole = budget["init"] + (len(ledger.header["plan"]) - 1) * budget["query"]
+    lines = [f"budget    {spent_so_far(commits):,.0f} of {amount(whole, budget['unit'])} spent"]
+    now = next_round(commits[-1]["round"] if commits else None)
+    if cost := (ledger.selection(now) or {}).get("cost"):
+        lines.append(f"query     of round {now}: {price_in_words(cost)}")
+    return lines

@@ -9,6 +9,7 @@ from detectron2.utils import comm
 
 from ..dist import on_main
 from ..strategies import Pass, QueryContext, Selection, Strategy, check_selection
+from ..strategies.fill_query import Purse, fill_query
 from .found import found_on
 from .pool import PoolScorer, Table
 from .prototypes import refitted_prototypes
@@ -31,15 +32,17 @@ def answer_query(
     labelled: Sequence[str],
     refit: bool,
     shown: int = 0,
+    purse: Purse | None = None,
 ) -> Answer:
     """Let `strategy` select by prototypes that are refitted to all labelled nuclei, if it reads them. Collective.
 
-    shown: tiles, from the first of the selection on, whose detections are wanted, see `found_on`.
+    shown: tiles, from the first of the selection on, whose detections are wanted, see `found_on`. purse: what may be
+    spent; None: `context.budget` tiles.
     """
     prototypes = "dist_known" in strategy.needs.get("auxiliary", ())
     known = context.known_classes
     with refitted_prototypes(scorer, labelled, num_known=len(known), enabled=refit and prototypes):
-        selection = run_query(strategy, context, scorer)
+        selection = run_query(strategy, context, scorer, purse)
         passes = dict(scorer.passes)  # pictures are no part of what a query costs
         keys = selection.selected[:shown]
         at = {"seed": context.seed, "round_index": context.round_index}
@@ -48,17 +51,21 @@ def answer_query(
     return Answer(selection, passes, found)
 
 
-def run_query(strategy: Strategy, context: QueryContext, scorer: PoolScorer) -> Selection:
+def run_query(
+    strategy: Strategy, context: QueryContext, scorer: PoolScorer, purse: Purse | None = None
+) -> Selection:
     """Let `strategy` select from `context`, answering its passes with `scorer`. Collective.
 
     Raises whatever the strategy raises, on every rank; LedgerError if it breaks its contract.
     """
-    dialogue = strategy.select(context) if comm.is_main_process() else None
+    dialogue = None
+    if comm.is_main_process():
+        dialogue = strategy.select(context) if purse is None else fill_query(strategy, context, purse)
     table: Table | None = None
     while True:
         message = on_main(_advance, dialogue, table)
         if isinstance(message, Selection):
-            return check_selection(message, context)
+            return check_selection(message, context) if purse is None else message
         table = scorer.run(message, seed=context.seed, round_index=context.round_index)
 
 

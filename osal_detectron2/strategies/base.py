@@ -7,7 +7,7 @@ with made-up scores, and the engine alone decides how a pass is batched, sharded
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -120,6 +120,8 @@ class Selection:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # column -> key -> value
     reasons: Mapping[str, str] = field(default_factory=dict)
     candidates: tuple[str, ...] = ()
+    # Of a query that fills a price (fill_query.py): "unit", "target" that might be spent, "expected" cost of the tiles.
+    price: Mapping[str, Any] | None = None
 
 
 Query = Generator[Pass, Table, Selection]

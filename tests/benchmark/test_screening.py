@@ -20,9 +20,10 @@ from osal_detectron2.benchmark.screening.pool import (
     split_images,
 )
 from osal_detectron2.benchmark.screening.precision import evaluate, overlaps
-from osal_detectron2.benchmark.screening.price import COSTS, fill, prices
+from osal_detectron2.benchmark.screening.price import COSTS, prices
 from osal_detectron2.benchmark.screening.regression import fit, logits
 from osal_detectron2.benchmark.screening.rules import ARMS, effective
+from osal_detectron2.core.budget import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("inflammatory", "malignant_epithelial", "fibroblast", "muscle")

@@ -10,7 +10,11 @@ import pytest
 import torch
 from miniature import command, record
 
+from osal_detectron2.core.annotation_cost import AnnotationCost
+from osal_detectron2.core.labels import LabelFile
+from osal_detectron2.core.store import read_json
 from osal_detectron2.core.verify import verify
+from osal_detectron2.oracles.status import run_status
 
 KILLS = 20
 
@@ -69,3 +73,42 @@ def test_twenty_random_kills_change_nothing(tiny_config, reference, start, tmp_p
         mine = weights(folder)
         assert all(torch.equal(mine[k], final[k]) for k in final) and mine.keys() == final.keys()
         assert not list(folder.rglob(".osal-tmp-*"))
+
+
+def test_a_budget_in_seconds_is_filled_settled_and_survives_kills(tiny_config, start, tmp_path):
+    seconds = ["OSAL.STRATEGY", "random", "OSAL.BUDGET.UNIT", "seconds", "OSAL.BUDGET.QUERY", 150.0]
+    whole = time.perf_counter()
+    process = start(tiny_config, ["OUTPUT_DIR", tmp_path / "whole", *seconds])
+    process.join()
+    whole = time.perf_counter() - whole
+    assert process.exitcode == 0 and verify(tmp_path / "whole") == []
+    expected, rng = record(tmp_path / "whole"), random.Random(0)
+    for _ in range(5):
+        process = start(tiny_config, ["OUTPUT_DIR", tmp_path / "killed", *seconds], ("--resume",))
+        process.join(rng.uniform(0.2, 0.7) * whole)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    process = start(tiny_config, ["OUTPUT_DIR", tmp_path / "killed", *seconds], ("--resume",))
+    process.join()
+    assert process.exitcode == 0
+    assert record(tmp_path / "killed") == expected and verify(tmp_path / "killed") == []
+
+    rounds = tmp_path / "killed" / "rounds"
+    commits = [read_json(rounds / name / "commit.json")["cost"] for name in ("init", "000", "001")]
+    assert "cost" not in read_json(rounds / "002" / "commit.json"), "nothing is asked for in the last round"
+    cost, spent = AnnotationCost(), 0.0
+    init = commits[0]["target"]  # four tiles with as many nuclei as one has on the average
+    for number, commit in enumerate(commits):
+        assert commit["unit"] == "seconds"
+        # What was spent too much or too little is settled with the next query.
+        assert commit["target"] == pytest.approx(init + 150 * number - spent, abs=0.01)
+        labels = LabelFile.read(rounds / ("init", "000", "001")[number] / "labels.json").tiles
+        assert commit["true"] == pytest.approx(sum(map(cost.of, labels.values())), abs=0.01)
+        spent += commit["true"]
+    run = tmp_path / "killed"
+    assert f"budget    {spent:,.0f} of {init + 300:,.0f} seconds" in run_status(run)
+    refused = command(
+        tiny_config, "OUTPUT_DIR", run, "OSAL.ORACLE.SECONDS_PER_TILE", 99.0, flags=("--resume",)
+    )
+    assert refused.returncode == 1 and "OSAL.ORACLE.SECONDS_PER_TILE" in refused.stderr

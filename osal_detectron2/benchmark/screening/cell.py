@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.budget import fill
 from .detector import Recipe, State, posteriors, train
 from .order import shuffled
 from .pool import Scene
 from .precision import evaluate
-from .price import COSTS, CostModel, fill, prices
+from .price import COSTS, CostModel, prices
 from .rules import ARMS
 
 SCHEMA = "osal-screening/1"

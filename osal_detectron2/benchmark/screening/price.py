@@ -1,6 +1,5 @@
-"""What a label costs in annotator seconds, and how far a sum of seconds goes."""
+"""What a label costs in annotator seconds, and the prices at which methods are compared."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -39,26 +38,3 @@ FRACTIONS = (0.05, 0.10, 0.15, 0.25, 0.375, 0.50)
 def prices(full: float) -> list[int]:
     """Seconds at which methods are compared: FRACTIONS of what all costs, to the nearest hundred."""
     return [round(full * fraction / 100) * 100 for fraction in FRACTIONS]
-
-
-def fill(
-    order: Iterable[int], seconds: Callable[[int], float], *, spent: float, price: float
-) -> tuple[list[int], float, bool]:
-    """Label regions in `order` until `price` is reached.
-
-    The region that crosses the price is taken if that lands nearer to it than leaving it out.
-
-    Returns:
-        regions taken, seconds spent with them, and whether the price was reached; False if `order` ended before.
-    """
-    taken: list[int] = []
-    for region in order:
-        cost = seconds(region)
-        if spent + cost > price:
-            if spent + cost - price < price - spent:
-                taken.append(region)
-                spent += cost
-            return taken, spent, True
-        taken.append(region)
-        spent += cost
-    return taken, spent, False
