@@ -14,7 +14,14 @@ from osal_detectron2 import add_osal_config
 from osal_detectron2.commands.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "benchmarks" / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
 PAGES = [page for page in PAGES if page.exists()]
 
 
