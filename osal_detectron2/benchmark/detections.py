@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch, Rectangle
 
-from ..evaluation.palette import EXTRA_COLOR, UNKNOWN_COLOR, class_color
-from ..strategies.box_match import pairwise_iou
+from ..core.boxes import pairwise_iou
+from ..evaluation.matching import claimed
+from ..evaluation.palette import EXTRA_COLOR, UNKNOWN_COLOR, WHITE, class_color
 from .layout import COLUMN, PAGE, PAPER
 
 
@@ -45,18 +46,13 @@ def match_detections(truth: Boxes, detected: Boxes, *, num_known: int, iou_thres
 
     A detection of the wrong class is therefore extra, and its nucleus missed unless another one claims it.
     """
-    ious = pairwise_iou(truth.xyxy, detected.xyxy)
+    iou = pairwise_iou(detected.xyxy, truth.xyxy)
     known = np.asarray(truth.classes) < num_known
-    found = np.zeros(len(known), bool)
-    extra = np.ones(len(detected.classes), bool)
-    for index in np.argsort(-np.asarray(detected.scores, float), kind="stable"):
-        free = known & ~found & (np.asarray(truth.classes) == detected.classes[index])
-        overlap = np.where(free, ious[:, index], -1.0)
-        best = overlap.argmax() if len(overlap) else -1
-        if best >= 0 and overlap[best] >= iou_thresh:
-            found[best], extra[index] = True, False
-    on_unknown = extra & (ious[~known] >= iou_thresh).any(axis=0)
-    return Matching(found, extra, on_unknown)
+    own = known & (np.asarray(detected.classes)[:, None] == truth.classes)
+    rows = claimed(np.where(own, iou, -1.0), np.asarray(detected.scores, float), iou_thresh=iou_thresh)
+    found, extra = np.zeros(len(known), bool), rows < 0
+    found[rows[~extra]] = True
+    return Matching(found, extra, extra & (iou[:, ~known] >= iou_thresh).any(axis=1))
 
 
 def draw_detections(
@@ -156,7 +152,7 @@ def _legend(known_classes: Sequence[str]) -> list[tuple[tuple[Patch, Patch], str
 
     return [
         *(entry(name.replace("_", " "), "found", class_color(i)) for i, name in enumerate(known_classes)),
-        entry("missed (in its class's colour)", "missed", "#ffffff"),
+        entry("missed (in its class's colour)", "missed", WHITE),
         entry("extra", "extra"),
         entry("unknown nucleus", "unknown"),
     ]

@@ -16,9 +16,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..core.errors import ConfigError
 from ..core.store import write_bytes
+from ..evaluation.learning_curve import mean_and_spread, mean_curve
 from ..evaluation.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from .layout import COLUMN, PAPER, by_rows, legend_columns, panel_grid
-from .results import REFERENCES, CellResult, by_method, by_setting, mean_and_spread, mean_curve
+from .results import REFERENCES, CellResult, by_method, by_setting
 from .styles import ABLATIONS, Style, setting_title, styles_of, varied_by
 
 FORMATS = ("png", "pdf", "svg")
@@ -130,8 +131,8 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     for setting, inside in by_setting(cells).items():
         groups = by_method(inside)
         groups = {m: groups[m] for m in what.shown(groups)}
-        points = {m: mean_curve(g, what.x, what.y) for m, g in groups.items() if m not in REFERENCES}
-        points = {m: p for m, p in points.items() if p}
+        rounds = {m: [cell.rounds for cell in g] for m, g in groups.items() if m not in REFERENCES}
+        points = {m: p for m, r in rounds.items() if (p := mean_curve(r, what.x, what.y))}
         if points:
             panels[setting] = points, _levels(groups, what)
     if not panels:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from ..core.annotation_cost import AnnotationCost
 from ..core.errors import DataError
 from ..core.store import read_json
-from ..evaluation.learning_curve import aulc
+from ..evaluation.learning_curve import aulc, is_number
 
 CELL_SCHEMA = "osal-cell/1"
 # Methods that train once and query nothing: reference lines, not curves.
@@ -51,7 +49,7 @@ class CellResult:
 
     def column(self, name: str) -> dict[int, float]:
         """{round: value}, without the rounds that have none."""
-        return {row["round"]: row[name] for row in self.rounds if _is_number(row.get(name))}
+        return {row["round"]: row[name] for row in self.rounds if is_number(row.get(name))}
 
     @property
     def purity(self) -> Value:
@@ -109,28 +107,6 @@ def read_cells(
         c for c in cells if (not settings or c.setting in settings) and (not methods or c.method in methods)
     ]
     return sorted(kept, key=lambda c: (c.setting, c.method, *c.pair))
-
-
-def mean_curve(cells: Sequence[CellResult], x: str, y: str) -> list[tuple[float, float, Value]]:
-    """(mean x, mean y, sample standard deviation of y) for every round that all of `cells` have both columns of.
-
-    Rounds that only some cells have reached are left out: the mean would jump because its cells change. The
-    deviation of a single cell is None.
-    """
-    xs, ys = [cell.column(x) for cell in cells], [cell.column(y) for cell in cells]
-    shared = set.intersection(*(set(a) & set(b) for a, b in zip(xs, ys))) if cells else set()
-    return [
-        (statistics.fmean(column[r] for column in xs), *mean_and_spread([column[r] for column in ys]))
-        for r in sorted(shared)
-    ]
-
-
-def mean_and_spread(values: Sequence[Value]) -> tuple[Value, Value]:
-    """Mean and sample standard deviation of the values that exist; None where there are too few."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return None, None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def by_method(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
@@ -203,7 +179,7 @@ def _read_cell(path: Path) -> CellResult:
         if not (
             isinstance(row, dict)
             and isinstance(row.get("round"), int)
-            and _is_number(row.get("labelled_fraction"))
+            and is_number(row.get("labelled_fraction"))
         ):
             raise DataError(
                 f'{path}: rounds[{place}] lacks "round" or "labelled_fraction"; remove the file and run the cell again'
@@ -219,8 +195,8 @@ def _read_cell(path: Path) -> CellResult:
         tiles, nuclei = row.get("labelled_tiles"), row.get("nuclei_annotated")
         if row.get("minutes_annotated") is None and tiles is not None and nuclei is not None:
             row["minutes_annotated"] = AnnotationCost().minutes(tiles=tiles, nuclei=nuclei)
-    scored = [row["mAP50"] for row in rows if _is_number(row.get("mAP50"))]
-    area = content.get("aulc") if _is_number(content.get("aulc")) else aulc(rows)
+    scored = [row["mAP50"] for row in rows if is_number(row.get("mAP50"))]
+    area = content.get("aulc") if is_number(content.get("aulc")) else aulc(rows)
     places = ("schema", "method", "setting", "fold", "seed", "rounds", "aulc", "final_mAP50")
     return CellResult(
         path=path,
@@ -255,12 +231,8 @@ def _short(value) -> str:
 
 def _range(cell: CellResult) -> tuple[float, ...]:
     """First and last labelled fraction with an mAP50."""
-    fractions = [row["labelled_fraction"] for row in cell.rounds if _is_number(row.get("mAP50"))]
+    fractions = [row["labelled_fraction"] for row in cell.rounds if is_number(row.get("mAP50"))]
     return (min(fractions), max(fractions)) if fractions else ()
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _total(passes) -> float:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.store import write_bytes, write_json
-from ..evaluation.learning_curve import aulc, shared_range, write_csv
+from ..evaluation.learning_curve import aulc, mean_and_spread, mean_curve, shared_range, write_csv
 from ..evaluation.table import markdown_table
 from .results import (
     FULL,
@@ -19,8 +19,6 @@ from .results import (
     Value,
     by_method,
     by_setting,
-    mean_and_spread,
-    mean_curve,
     mixtures,
 )
 from .styles import setting_title, styles_of
@@ -78,7 +76,7 @@ def fraction_reaching(cells: Sequence[CellResult], level: float) -> float | None
     None if it never does.
     """
     before = None
-    for x, y, _ in mean_curve(cells, "labelled_fraction", "mAP50"):
+    for x, y, _ in mean_curve([cell.rounds for cell in cells], "labelled_fraction", "mAP50"):
         if y >= level:
             return (
                 x if before is None else before[0] + (x - before[0]) * (level - before[1]) / (y - before[1])

@@ -181,23 +181,22 @@ def _backbone(weights: str, network: str, *, small: bool, train: dict, image_roo
 
 def identify(weights: str, network: str = "") -> tuple[str, dict]:
     """(name in torchvision.models, state dict) of a file with weights. Raises ConfigError where none fits."""
-    import torch
     import torchvision
 
-    from osal_detectron2.modeling.backbones import build_torchvision_network
+    from ..modeling.backbones import build_torchvision_network
+    from ..modeling.weights_file import read_weights
 
-    if not os.path.isfile(weights):
-        raise ConfigError(f"--weights {weights}: no such file")
+    state = read_weights(weights, key="--weights")
     stem = os.path.basename(weights).lower()
     named = sorted((n for n in torchvision.models.list_models() if stem.startswith(n)), key=len, reverse=True)
     for name in [network] if network else dict.fromkeys([*named[:1], *_COMMON]):
         try:
             build_torchvision_network(name, weights=weights)
-        except ConfigError as error:
-            if network or "is no PyTorch state dict" in str(error):
+        except ConfigError:
+            if network:
                 raise
             continue
-        return name, torch.load(weights, map_location="cpu", weights_only=True)
+        return name, state
     raise ConfigError(
         f"--weights {weights}: fits none of {', '.join(_COMMON)}; name its network with --network"
     )

@@ -9,8 +9,8 @@ from ..core.annotation_cost import AnnotationCost
 from ..core.errors import DataError
 from ..core.ledger import Ledger
 from ..core.store import write_bytes
-from .curves import draw_curves, mean_and_spread
-from .learning_curve import aulc, read_costs, read_curve, shared_range, write_csv
+from .curves import draw_curves
+from .learning_curve import aulc, mean_and_spread, read_costs, read_curve, shared_range, write_csv
 from .report import summarize
 from .table import cell, layout
 

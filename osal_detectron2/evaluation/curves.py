@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import statistics
 from collections.abc import Mapping, Sequence
 
+from .learning_curve import mean_curve
 from .palette import BLACK, BLUE, GREY, LINE_COLORS, VERMILLION, class_color
 
 LINES = ("-", "--", "-.", ":")
@@ -126,28 +126,6 @@ def _draw_group(
             [y_factor * (point[1] + sign * (point[2] or 0.0)) for point in points] for sign in (-1, 1)
         )
         axes.fill_between(xs, low, high, color=color, alpha=0.15, linewidth=0)
-
-
-def mean_curve(curves: Sequence[Rows], x: str, y: str) -> list[tuple[float, float, float | None]]:
-    """(mean x, mean y, standard deviation of y) at each round that every run of the group has reached."""
-    tables = [
-        {row["round"]: row for row in rows if row.get(x) is not None and row.get(y) is not None}
-        for rows in curves
-    ]
-    shared = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
-    result = []
-    for number in shared:
-        values = [table[number][y] for table in tables]
-        result.append((statistics.fmean(table[number][x] for table in tables), *mean_and_spread(values)))
-    return result
-
-
-def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation; a spread of fewer than two values does not exist."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return None, None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _classes(groups: Mapping[str, Sequence[Rows]]) -> list[str]:

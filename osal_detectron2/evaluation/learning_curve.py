@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -178,6 +179,34 @@ def labelled_counts(
     labels = [tiles for folder in folders if (tiles := _committed_labels(folder)) is not None]
     queries = [query_counts(tiles, list(known_classes)) for tiles in labels]
     return {kind: sum(query[kind] for query in queries) for kind in ("known", "unknown")}
+
+
+def mean_curve(
+    curves: Sequence[Sequence[Mapping]], x: str, y: str
+) -> list[tuple[float, float, float | None]]:
+    """(mean x, mean y, standard deviation of y) at each round that all curves have both of.
+
+    Rounds that only some have reached are left out: the mean would jump because its runs change.
+    """
+    tables = [
+        {row["round"]: (row[x], row[y]) for row in rows if is_number(row.get(x)) and is_number(row.get(y))}
+        for rows in curves
+    ]
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    points = [list(zip(*(table[number] for table in tables))) for number in shared]
+    return [(statistics.fmean(xs), *mean_and_spread(ys)) for xs, ys in points]
+
+
+def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation of the values that exist; None where there are too few."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None, None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_csv(rows: Sequence[Mapping], path: str | Path) -> None:

@@ -47,16 +47,23 @@ def true_matches(
 
     Best score first, each detection takes the free nucleus of its class with the largest IoU >= `iou_thresh`.
     """
-    matched = np.zeros(len(boxes), dtype=bool)
-    if not len(boxes) or not len(gt_boxes):
-        return matched
-    iou = np.where(classes[:, None] == gt_classes[None, :], box_iou(boxes, gt_boxes), -1.0)
-    for d in np.argsort(-scores, kind="stable"):
+    same = classes[:, None] == gt_classes[None, :]
+    return claimed(np.where(same, box_iou(boxes, gt_boxes), -1.0), scores, iou_thresh=iou_thresh) >= 0
+
+
+def claimed(iou: np.ndarray, scores: np.ndarray, *, iou_thresh: float) -> np.ndarray:
+    """(D,) which nucleus each detection claims, -1 for none: best score first, the free one of largest IoU.
+
+    iou: (D, G), below 0 where a nucleus cannot be claimed. scores: (D,).
+    """
+    iou = np.array(iou)
+    rows = np.full(len(iou), -1)
+    for d in np.argsort(-scores, kind="stable") if iou.size else ():
         best = int(iou[d].argmax())
         if iou[d, best] >= iou_thresh:
-            matched[d] = True
+            rows[d] = best
             iou[:, best] = -1.0
-    return matched
+    return rows
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

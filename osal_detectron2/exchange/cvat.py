@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..core.errors import DataError
-from ..evaluation.palette import class_color
+from ..evaluation.palette import GREEN, VERMILLION, class_color
 from .batch import Request
 from .files import number, place_of, write_texts, xml_of
 from .sheet import REVIEW, TILE_DONE, TILE_REJECTED, Page, Sheet, around, batch_name, drop_reviews_if_unused
@@ -34,8 +34,8 @@ def write(request: Request, folder: Path) -> None:
     score = {"name": "score", "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
     kinds = [
         *({"name": n, "color": c, "type": "rectangle", "attributes": [score]} for n, c in colors.items()),
-        {"name": TILE_DONE, "color": "#009E73", "type": "tag", "attributes": []},
-        {"name": TILE_REJECTED, "color": "#D55E00", "type": "tag", "attributes": []},
+        {"name": TILE_DONE, "color": GREEN, "type": "tag", "attributes": []},
+        {"name": TILE_REJECTED, "color": VERMILLION, "type": "tag", "attributes": []},
     ]
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..evaluation.palette import GREY, class_color, rgb
+from ..evaluation.palette import GREEN, GREY, VERMILLION, class_color, rgb
 from .batch import Request, RequestedTile
 from .files import json_of, library, place_of, write_texts
 from .sheet import (
@@ -63,7 +63,7 @@ def write(request: Request, folder: Path) -> None:
         + "\n"
         for name, features in collections.items()
     }
-    entries = {**colors, TILE_PENDING: GREY, TILE_DONE: "#009E73", TILE_REJECTED: "#D55E00"}
+    entries = {**colors, TILE_PENDING: GREY, TILE_DONE: GREEN, TILE_REJECTED: VERMILLION}
     classes = "".join(
         f"    PathClass.fromString({json.dumps(name)}, makeRGB({', '.join(map(str, rgb(color)))})),\n"
         for name, color in entries.items()

@@ -6,8 +6,6 @@ import numpy as np
 
 from ..core.boxes import pairwise_iou
 
-__all__ = ["acquisition_set", "best_match", "pairwise_iou"]
-
 
 def acquisition_set(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> dict[str, np.ndarray]:
     """The detections from `score_thresh` on (docs/reproducibility.md 1.2); columns of another length, as "reference",

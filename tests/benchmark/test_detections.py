@@ -10,8 +10,8 @@ from PIL import Image
 from programs import osal
 
 from osal_detectron2.benchmark.detections import Boxes, draw_detections, match_detections
+from osal_detectron2.core.boxes import pairwise_iou
 from osal_detectron2.evaluation.palette import class_color
-from osal_detectron2.strategies.box_match import pairwise_iou
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,9 @@ import math
 import pytest
 from cell_files import make_cell
 
-from osal_detectron2.benchmark.results import by_setting, mean_and_spread, mean_curve, mixtures, read_cells
+from osal_detectron2.benchmark.results import by_setting, mixtures, read_cells
 from osal_detectron2.core.errors import DataError
+from osal_detectron2.evaluation.learning_curve import mean_and_spread, mean_curve
 
 
 def test_a_cell_tells_area_purity_and_passes(tmp_path):
@@ -45,7 +46,7 @@ def test_missing_columns_are_coped_with(tmp_path):
 def test_a_mean_curve_covers_the_rounds_that_all_cells_share(tmp_path):
     make_cell(tmp_path, seed=0, maps=(20.0, 30.0, 40.0))
     make_cell(tmp_path, seed=1, maps=(22.0, 36.0))
-    curve = mean_curve(read_cells(tmp_path), "labelled_fraction", "mAP50")
+    curve = mean_curve([cell.rounds for cell in read_cells(tmp_path)], "labelled_fraction", "mAP50")
     assert [point[1] for point in curve] == [21.0, 33.0]
     assert curve[1][0] == pytest.approx(0.3) and curve[1][2] == pytest.approx(math.sqrt(18))
     assert mean_and_spread([5.0, None]) == (5.0, None) and mean_and_spread([None]) == (None, None)

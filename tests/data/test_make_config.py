@@ -92,7 +92,7 @@ def test_tiles_with_labels_are_where_people_start(given, mini):
         (["--known", "tumour"], "did you mean 'tumor'?"),
         (["--known"], None),
         (["--images", "x"], "give --json, or --images"),
-        (["--weights", "absent.pth"], "no such file"),
+        (["--weights", "absent.pth"], "--weights: there is no file 'absent.pth'"),
         (["--json", "."], "is a folder, not a COCO JSON; osal data config --images"),
     ],
 )

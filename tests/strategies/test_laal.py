@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from play import play
 
+from osal_detectron2.core.boxes import pairwise_iou
 from osal_detectron2.core.errors import ConfigError
 from osal_detectron2.strategies import QueryContext
-from osal_detectron2.strategies.box_match import best_match, pairwise_iou
+from osal_detectron2.strategies.box_match import best_match
 from osal_detectron2.strategies.laal import LAAL, mean_ranks, stability, tightness_score
 from osal_detectron2.strategies.posteriors import confidence, softmax
 
