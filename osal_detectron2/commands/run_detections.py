@@ -49,14 +49,9 @@ def draw(args) -> None:
 
     from ..benchmark.detections import draw_detections
     from ..benchmark.figures import FORMATS, render
-    from ..benchmark.final_detector import (
-        choose_tiles,
-        detect,
-        ground_truth,
-        read_run,
-        read_test_set,
-    )
+    from ..benchmark.final_detector import choose_tiles, found_boxes, ground_truth, read_test_set
     from ..core.store import write_bytes
+    from ..deploy.load import load_detector, locate, read_config
 
     suffix = Path(args.out).suffix[1:]
     if suffix not in FORMATS:
@@ -65,7 +60,7 @@ def draw(args) -> None:
         raise ConfigError(
             f"--labels gives {len(args.labels)} titles for {len(args.runs)} runs; give one each"
         )
-    configs = [read_run(run, device=args.device) for run in args.runs]
+    configs = [read_config(locate(run)[0]) for run in args.runs]
     sets = [read_test_set(cfg) for cfg in configs]
     records, known = sets[0]
     if not records:
@@ -85,8 +80,12 @@ def draw(args) -> None:
         [np.asarray(Image.open(record["file_name"]).convert("RGB")) for record in chosen],
         [ground_truth(record) for record in chosen],
         {
-            label: detect(cfg, run, [other[key] for key in keys], score_thresh=args.score_thresh)
-            for label, cfg, run, (other, _) in zip(labels, configs, args.runs, sets)
+            label: found_boxes(
+                load_detector(run, device=args.device),
+                [other[key] for key in keys],
+                score_thresh=args.score_thresh,
+            )
+            for label, run, (other, _) in zip(labels, args.runs, sets)
         },
         known_classes=known,
         iou_thresh=args.iou_thresh,

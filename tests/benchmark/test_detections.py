@@ -154,9 +154,10 @@ def test_the_tool_draws_runs_and_leaves_them_alone(runs, tmp_path, capsys):
 
 
 def test_tiles_with_unknown_nuclei_come_first(runs):
-    from osal_detectron2.benchmark.final_detector import choose_tiles, ground_truth, read_run, read_test_set
+    from osal_detectron2.benchmark.final_detector import choose_tiles, ground_truth, read_test_set
+    from osal_detectron2.deploy.load import read_config
 
-    records, known = read_test_set(read_run(runs[0]))
+    records, known = read_test_set(read_config(runs[0]))
     assert known == ["tumor"]
     assert choose_tiles(list(records.values()), num_known=1, number=2) == ["test2.png", "test0.png"]
     truth = ground_truth(records["test2.png"])
