@@ -4,8 +4,10 @@ from osal_detectron2.data.nucls_catalog import register_all_nucls
 from osal_detectron2.modeling import (
     backbones,
     cascade,
+    evidence,
     loss_prediction,
     meta_arch,
+    prototypes,
     roi_heads,
     timm_backbones,
     unknown,
@@ -16,8 +18,10 @@ register_all_nucls()
 __all__ = [
     "backbones",
     "cascade",
+    "evidence",
     "loss_prediction",
     "meta_arch",
+    "prototypes",
     "register_all_nucls",
     "roi_heads",
     "timm_backbones",

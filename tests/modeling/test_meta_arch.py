@@ -1,5 +1,7 @@
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -198,3 +200,16 @@ def test_optimizer_gives_prototypes_their_own_rate(toy_cfg):
     assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in trained)
     optimizer = build_osal_optimizer(toy_cfg, model)
     assert optimizer.defaults["momentum"] == toy_cfg.SOLVER.MOMENTUM
+
+
+def test_a_fresh_process_knows_the_branches_that_the_config_names():
+    code = (
+        "from detectron2.config import get_cfg\n"
+        "from osal_detectron2 import add_osal_config\n"
+        "cfg = get_cfg()\nadd_osal_config(cfg)\n"
+        "from osal_detectron2.modeling.box_branch import found_branch\n"
+        "names = cfg.MODEL.ROI_HEADS.BOX_BRANCHES + cfg.OSAL.AUXILIARY.BOX_BRANCHES\n"
+        "print([found_branch(name).__name__ for name in names])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("\n")[-2:] == ["['EvidentialBranch', 'PrototypeBranch']", ""], done.stderr[-500:]
