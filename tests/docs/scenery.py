@@ -8,6 +8,7 @@ SUBSTITUTIONS = [
     (r"--num-gpus 8", "--num-gpus 2"),  # two processes on the CPU
     (r"--gpus 0", ""),
     (r"INIT_TILES \d+", "INIT_TILES 3"),
+    (r"INIT 1200(.*)QUERY 3600", r"INIT 100\1QUERY 60"),  # seconds, of fewer tiles
     (r"MIN_ITERS \d+", "MIN_ITERS 2"),
     (r"--jobs \d", "--jobs 1"),
     (r"--tiles 300", "--tiles 24 --size 96"),
