@@ -51,7 +51,7 @@ def draw(args) -> None:
     from ..benchmark.figures import FORMATS, render
     from ..benchmark.final_detector import choose_tiles, found_boxes, ground_truth, read_test_set
     from ..core.store import write_bytes
-    from ..deploy.load import load_detector, locate, read_config
+    from ..deploy.load import FINAL, load_detector, locate, read_config
 
     suffix = Path(args.out).suffix[1:]
     if suffix not in FORMATS:
@@ -60,7 +60,8 @@ def draw(args) -> None:
         raise ConfigError(
             f"--labels gives {len(args.labels)} titles for {len(args.runs)} runs; give one each"
         )
-    configs = [read_config(locate(run)[0]) for run in args.runs]
+    finals = [Path(run) / FINAL for run in args.runs]
+    configs = [read_config(locate(final)[0]) for final in finals]
     sets = [read_test_set(cfg) for cfg in configs]
     records, known = sets[0]
     if not records:
@@ -81,11 +82,11 @@ def draw(args) -> None:
         [ground_truth(record) for record in chosen],
         {
             label: found_boxes(
-                load_detector(run, device=args.device),
+                load_detector(final, device=args.device),
                 [other[key] for key in keys],
                 score_thresh=args.score_thresh,
             )
-            for label, run, (other, _) in zip(labels, args.runs, sets)
+            for label, final, (other, _) in zip(labels, finals, sets)
         },
         known_classes=known,
         iou_thresh=args.iou_thresh,

@@ -177,6 +177,10 @@ def test_errors_are_one_line(runs, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_without_a_finished_run_is_named(tmp_path, capsys):
+def test_a_folder_without_a_finished_run_is_named(runs, tmp_path, capsys):
+    """A checkpoint on the way is no detector to compare with others."""
+    (tmp_path / "config.yaml").write_bytes((runs[0] / "config.yaml").read_bytes())
+    (tmp_path / "model_0000003.pth").write_bytes((runs[0] / "model_final.pth").read_bytes())
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
     assert osal("run", "detections", tmp_path, "--out", "x.png") == 1
-    assert f"{tmp_path / 'config.yaml'}: no such file" in capsys.readouterr().err
+    assert f"{tmp_path / 'model_final.pth'}: no such file" in capsys.readouterr().err
