@@ -50,7 +50,7 @@ class RoundSchedule:
         if not 1 <= init <= total:
             raise ConfigError(
                 f"OSAL.BUDGET: {init} initial tiles do not fit a training set of {total}; "
-                "set INIT_TILES or INIT_FRACTION so that it is between 1 and that number"
+                "set INIT_TILES or INIT_FRACTION (INIT, in nuclei or seconds) so that it is between 1 and that number"
             )
         if num_queries < 0:
             raise ConfigError(f"OSAL.BUDGET.NUM_QUERIES must not be negative, but is {num_queries}")

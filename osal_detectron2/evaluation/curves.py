@@ -15,20 +15,22 @@ Rows = Sequence[Mapping]
 
 _AP50 = "AP50-"
 _AXES = {  # what -> its column for the detector of a round, its column after the query of the round, label
-    "minutes": ("minutes_annotated", "minutes_after_query", "estimated time of annotation ({unit})"),
+    "seconds": ("minutes_annotated", "minutes_after_query", "estimated time of annotation ({unit})"),
     "tiles": (
         "labelled_fraction",
         "labelled_fraction_after_query",
         "labelled tiles (% of the training tiles)",
     ),
+    "nuclei": ("nuclei_annotated", None, "nuclei annotated (known and unknown)"),
 }
 
 
-def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
+def draw_curves(groups: Mapping[str, Sequence[Rows]], *, unit: str = "tiles") -> bytes:
     """A PNG: mAP50 and A-OSE over the time of annotation (above) and over labelled tiles (below), nuclei, purity.
 
     groups: strategy -> the curves of its runs. A single run also shows the AP50 of each class; several runs of a
     strategy are their mean with a band of one standard deviation. A panel whose figures do not exist says so.
+    unit: of the budget; "nuclei" has these below instead of tiles.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -36,14 +38,14 @@ def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
     figure = Figure(figsize=(13.5, 7.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
-    scale, unit = _time_unit([rows for curves in groups.values() for rows in curves])
+    scale, time = _time_unit([rows for curves in groups.values() for rows in curves])
     classes = _classes(groups) if len(groups) == 1 else []
     for index, (strategy, curves) in enumerate(groups.items()):
         style = _style(index)
         if classes:
             style["color"] = BLACK
-        for row, (x, _, _) in enumerate(_AXES.values()):
-            factor = scale if x.startswith("minutes") else 100
+        for row, (x, _, _) in enumerate(_axes(unit)):
+            factor = {"minutes": scale, "labelled": 100}.get(x.split("_")[0], 1)
             name = "mAP50, mean of the classes" if classes else strategy
             _draw_group(axes[row, 0], curves, x, "mAP50", factor, label=name, **style)
             for number, known in enumerate(classes):
@@ -57,7 +59,7 @@ def draw_curves(groups: Mapping[str, Sequence[Rows]]) -> bytes:
         _draw_group(axes[0, 2], curves, after, "cumulative_known", 100, **known)
         _draw_group(axes[0, 2], curves, after, "cumulative_unknown", 100, **unknown)
         _draw_group(axes[1, 2], curves, after, "purity", 100, y_factor=100, **style)
-    _describe(axes, unit, single=len(groups) == 1)
+    _describe(axes, _axes(unit), time, single=len(groups) == 1)
     handles = axes[0, 0].get_legend_handles_labels()
     if handles[0]:
         figure.legend(*handles, loc="outside lower center", ncols=min(len(handles[0]), 6), frameon=False)
@@ -87,16 +89,21 @@ def _known_unknown(style: Mapping, *, single: bool) -> tuple[dict, dict]:
     return {}, {"markerfacecolor": "white"}
 
 
-def _describe(axes, unit: str, *, single: bool) -> None:
+def _axes(unit: str) -> list[tuple]:
+    """Of the upper and the lower row."""
+    return [_AXES["seconds"], _AXES["nuclei" if unit == "nuclei" else "tiles"]]
+
+
+def _describe(axes, rows, time: str, *, single: bool) -> None:
     """Titles and labels of the six panels, and room for the markers."""
     hint = "solid: known, dashed: unknown" if single else "filled: known, hollow: unknown"
-    for row, (_, _, label) in enumerate(_AXES.values()):
+    for row, (_, _, label) in enumerate(rows):
         axes[row, 0].set_ylabel(
             "average precision at IoU 0.5 (%)" if single else "mAP50 of the known classes (%)"
         )
         axes[row, 1].set_ylabel("unknown nuclei taken for known (A-OSE)")
         for panel in axes[row, :2]:
-            panel.set_xlabel(label.format(unit=unit))
+            panel.set_xlabel(label.format(unit=time))
     for panel in axes[:, 2]:
         panel.set_xlabel(_AXES["tiles"][2])
     axes[0, 0].set_title("known classes, on the test tiles")

@@ -30,11 +30,13 @@ def write_report(run_folder: str | Path, costs: AnnotationCost | None = None, *,
     run_folder = Path(run_folder)
     costs = costs or read_costs(run_folder)
     rows = read_curve(run_folder, costs)
-    summary = summarize(Ledger.open(run_folder).header, rows) | {"annotation_seconds": asdict(costs)}
+    header = Ledger.open(run_folder).header
+    summary = summarize(header, rows) | {"annotation_seconds": asdict(costs)}
     if rows:
         write_csv(rows, run_folder / "curve.csv")
         if curves:
-            write_bytes(run_folder / "curves.png", draw_curves({summary["strategy"]: [rows]}))
+            unit = (header.get("budget") or {}).get("unit", "tiles")
+            write_bytes(run_folder / "curves.png", draw_curves({summary["strategy"]: [rows]}, unit=unit))
     write_json(run_folder / SUMMARY, summary)
     return summary
 

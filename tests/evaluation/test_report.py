@@ -110,6 +110,13 @@ def test_curves_say_what_is_on_their_axes_and_hide_no_marker(tmp_path, monkeypat
     over_minutes = figure.axes[0].lines[0]
     assert list(over_minutes.get_xdata()) == pytest.approx([row["minutes_annotated"] for row in rows])
     assert list(over_minutes.get_ydata()) == [20, 40, 50]
+    draw_curves({"osal_nd": [rows]}, unit="nuclei")
+    below = drawn[1].axes[3]
+    assert below.get_xlabel().startswith("nuclei annotated") and list(below.lines[0].get_xdata()) == [
+        3,
+        6,
+        10,
+    ]
     names = {text.get_text() for text in figure.legends[0].get_texts()}
     assert {"AP50 tumor", "mAP50, mean of the classes"} <= names
     box = figure.legends[0].get_window_extent()
