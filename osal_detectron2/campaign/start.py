@@ -35,9 +35,9 @@ def sitting(settings: Settings) -> int:
     return tiles_in(settings.minutes, nuclei)
 
 
-def tiles_in(minutes: float, nuclei: float, cost: AnnotationCost = ASSUMED) -> int:
+def tiles_in(minutes: float, nuclei: float) -> int:
     """Tiles of so many nuclei that somebody labels in `minutes`, each by hand; 4 to 200."""
-    seconds = 60 * cost.minutes(tiles=1, nuclei=nuclei)
+    seconds = 60 * ASSUMED.minutes(tiles=1, nuclei=nuclei)
     return min(_MOST, max(_FEWEST, math.floor(minutes * 60 / seconds)))
 
 

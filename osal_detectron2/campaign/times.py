@@ -19,14 +19,6 @@ def timed(campaign: Campaign) -> list[TimedTile]:
     return [tile for folder in folders for tile in timed_tiles(folder)]
 
 
-def price_options(campaign: Campaign) -> dict[str, float]:
-    """{config key: seconds} of the prices that the times say; {} while there are too few."""
-    fit = fit_cost(timed(campaign))
-    if fit is None:
-        return {}
-    return {f"OSAL.ORACLE.SECONDS_{n.upper()}": round(v, 2) for n, v in zip(PRICES, astuple(fit.cost))}
-
-
 def cost_so_far(campaign: Campaign) -> AnnotationCost:
     """The measured prices, or the assumed ones."""
     fit = fit_cost(timed(campaign))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 
+from ..core.cost_fit import PRICES
 from ..core.errors import ConfigError
 from ..core.extension import QUERIES
 from ..core.labels import REJECTED, TileLabels
@@ -16,8 +18,7 @@ from ..exchange.batch import Request
 from ..oracles.cost import mean_nuclei
 from .folder import FIRST_RECORD, POOL, TEST, TEST_RECORD, Campaign
 from .record import commit_if_complete, has_nuclei
-from .start import tiles_in
-from .times import cost_so_far, price_options
+from .times import cost_so_far
 
 CONFIG, FIRST_LIST = "config.yaml", "first.txt"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -82,17 +83,21 @@ def config_of(campaign: Campaign, labels: Mapping[str, TileLabels]) -> str:
         nucleus_side=settings.nucleus_size,
         image_root=str(campaign.tiles),
     )
-    per_tile = mean_nuclei(labels.values()) or 0.0
-    cost = cost_so_far(campaign)
-    tiles = tiles_in(settings.minutes, per_tile, cost)
+    cost, per_tile = cost_so_far(campaign), mean_nuclei(labels.values()) or 0.0
+    spent = sum(cost.of(tile) for tile in labels.values())
+    prices = zip(PRICES, astuple(cost))
     budget = "OSAL.BUDGET."
     own = [
         Setting(budget + "INIT_FILE", FIRST_LIST, "The tiles that were labelled first."),
         Setting(
-            budget + "QUERY_TILES",
-            tiles,
-            f"A sitting of {settings.minutes:g} minutes, at {per_tile:.0f} nuclei a tile, {cost.per_tile:.0f} s a tile "
-            f"and {cost.per_nucleus:.1f} s a nucleus.",
+            budget + "UNIT", "seconds", "Of annotation: a batch is a sitting, however dense its tiles are."
+        ),
+        Setting(budget + "INIT", round(spent, 1), "What the first tiles took, or would have by the prices."),
+        Setting(budget + "QUERY", 60 * settings.minutes, f"A sitting of {settings.minutes:g} minutes."),
+        Setting(budget + "NUCLEI_PER_TILE", max(per_tile, 1.0), "The mean of the first tiles."),
+        *(
+            Setting(f"OSAL.ORACLE.SECONDS_{n.upper()}", round(v, 2), "Fitted to measured times, or assumed.")
+            for n, v in prices
         ),
         Setting(budget + "NUM_QUERIES", settings.batches, "More later: osal campaign next --batches N."),
         Setting("OSAL.DATA.KNOWN_CLASSES", list(settings.known), "In the order of the detector's outputs."),
@@ -100,7 +105,7 @@ def config_of(campaign: Campaign, labels: Mapping[str, TileLabels]) -> str:
     ]
     if settings.strategy:
         own.append(Setting("OSAL.STRATEGY", settings.strategy, "As given."))
-    replaced = {setting.key for setting in own} | {budget + "INIT_TILES"}
+    replaced = {setting.key for setting in own} | {budget + "INIT_TILES", budget + "QUERY_TILES"}
     head = "Written by `osal campaign next` from the first labels; the places of the data are given by the command."
     return config_text([*(s for s in proposed if s.key not in replaced), *own], head)
 
@@ -138,7 +143,7 @@ def must_wait(campaign: Campaign, *, batches: int | None = None, unmeasured: boo
 
 
 def training_words(campaign: Campaign, batches: int | None = None) -> list[str]:
-    """What `osal train` gets: its config the first time; places and device, which differ between machines; prices.
+    """What `osal train` gets: its config the first time; places and device, which differ between machines.
 
     batches: queries of the whole plan, as before if None.
     """
@@ -157,7 +162,6 @@ def training_words(campaign: Campaign, batches: int | None = None) -> list[str]:
         "OSAL.BUDGET.INIT_FILE": here / FIRST_LIST,
         "MODEL.DEVICE": campaign.settings.device or _device(),
         **({} if batches is None else {QUERIES: batches}),
-        **price_options(campaign),
     }
     config = [] if begun else ["--config-file", str(campaign.folder / CONFIG)]
     return [*config, "--resume", *(str(word) for pair in words.items() for word in pair)]

@@ -115,7 +115,7 @@ def test_labels_become_the_record_and_the_config_follows_from_them(campaign):
     said = prepare(campaign)
     assert "first tiles" in said[0] and "config.yaml" in said[1]
     text = (campaign.folder / "config.yaml").read_text()
-    assert "QUERY_TILES" in text and 'NAME: "human"' in text and "SIZES: [[14]" in text
+    assert "QUERY: 240.0" in text and 'NAME: "human"' in text and "SIZES: [[14]" in text
     assert must_wait(campaign), "a round that ends before the test tiles are labelled is never measured"
     assert not must_wait(campaign, unmeasured=True)
     answer(campaign.folder / "test")
