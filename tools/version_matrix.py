@@ -93,8 +93,11 @@ def make(versions, path, base):
     if "/" not in interpreter:
         interpreter = f"python{interpreter}"
     environment = Environment(path)
+    source = versions.get("detectron2", "repack")
+    links = not packages and not whole and Path(source).is_dir()  # no pip, which takes longest to make
+    command = [interpreter, "-m", "venv", *(["--without-pip"] if links else []), str(path)]
     try:
-        subprocess.run([interpreter, "-m", "venv", str(path)], check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SetupError(f"there is no {interpreter} here that makes environments") from error
     if whole:
@@ -103,7 +106,6 @@ def make(versions, path, base):
     elif packages:
         environment.pip("install", "--no-deps", *packages)
     site_packages = Path(environment.query("import sysconfig; print(sysconfig.get_path('purelib'))"))
-    source = versions.get("detectron2", "repack")
     if Path(source).is_dir():
         link_checkout(Path(source).resolve(), path / "checkout")
         (site_packages / "a_detectron2.pth").write_text(f"{path / 'checkout'}\n")
