@@ -55,7 +55,7 @@ def draw_curves(groups: Mapping[str, Sequence[Rows]], *, unit: str = "tiles") ->
             own = style | {"color": VERMILLION} if classes else style
             _draw_group(axes[row, 1], curves, x, "A-OSE", factor, **own)
         after = _AXES["tiles"][1]
-        known, unknown = (style | look for look in _known_unknown(style, single=len(groups) == 1))
+        known, unknown = (style | look for look in _known_unknown(single=len(groups) == 1))
         _draw_group(axes[0, 2], curves, after, "cumulative_known", 100, **known)
         _draw_group(axes[0, 2], curves, after, "cumulative_unknown", 100, **unknown)
         _draw_group(axes[1, 2], curves, after, "purity", 100, y_factor=100, **style)
@@ -78,7 +78,7 @@ def _style(index: int) -> dict:
     }
 
 
-def _known_unknown(style: Mapping, *, single: bool) -> tuple[dict, dict]:
+def _known_unknown(*, single: bool) -> tuple[dict, dict]:
     """One run: two colours and line styles. Several: filled and hollow markers, since their colours are taken."""
     if single:
         return {"color": BLUE, "linestyle": "-"}, {

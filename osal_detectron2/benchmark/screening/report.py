@@ -66,9 +66,7 @@ def _rounded(d) -> list[float | None]:
     return [round(v, 2) if math.isfinite(v) else None for v in (d.mean, d.low, d.high)]
 
 
-def seconds_saved(
-    cells: Sequence[Mapping], entries: Sequence[Mapping], *, price: int = -2
-) -> dict[tuple, float]:
+def seconds_saved(entries: Sequence[Mapping], *, price: int = -2) -> dict[tuple, float]:
     """Seconds that an arm needs for what Random has at one price on average, relative to Random's: 0.8 is a fifth less.
 
     From the mean curves; an arm that never gets there is left out.
@@ -165,7 +163,7 @@ def draw(path: Path, entries: Sequence[Mapping], arms: Sequence[str], *, cost: s
 def write_report(out: Path, cells: Sequence[Mapping], *, about: Mapping, arms: Sequence[str]) -> None:
     """summary.json, table.md and curves.png in the folder `out`."""
     entries = summarize(cells)
-    saved = seconds_saved(cells, entries)
+    saved = seconds_saved(entries)
     write_json(out / "summary.json", {"schema": SUMMARY_SCHEMA, **about, "entries": entries})
     with atomic_path(out / "table.md") as temporary:
         temporary.write_text(markdown(entries, saved))

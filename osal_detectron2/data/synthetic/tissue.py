@@ -34,7 +34,6 @@ class Place:
     length: float
     aspect: float
     angle: float
-    tumor_like: float = 0.0
 
 
 @dataclass
@@ -170,9 +169,7 @@ def place_nuclei(kinds, tissue, style, rng):
         ys.append(y)
         radii.append(radius)
         angle = _angle(kind, x, y, tissue, rng)
-        places.append(
-            Place(kind, x, y, float(length), float(aspect), angle, float(tissue.nest[int(y), int(x)]))
-        )
+        places.append(Place(kind, x, y, float(length), float(aspect), angle))
     return places
 
 
