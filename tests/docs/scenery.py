@@ -43,6 +43,7 @@ NOT_RUN = [
         r"benchmarks/(screening|judge).py|localiser_data",
         "hours of a comparison on all of CoNSeP; tests/benchmark/test_screening.py runs its steps",
     ),
+    (r"--cluster slurm", "a cluster; tests/benchmark/test_cluster.py has a small one"),
     (r"campaign sync|^label-studio", "a server of Label Studio; tests/campaign/test_label_studio.py has one"),
     (r"uncertainty_quality.py RUN \.\.\.", "RUN stands for a run"),
 ]

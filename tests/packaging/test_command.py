@@ -125,7 +125,8 @@ def test_the_installed_package_finds_its_configs_and_a_file_of_yours_goes_first(
     words = [installed[2] / "python", "-c", code, "configs/NuCLS/osal_nd_3_4.yaml"]
     found = Path(run(words, tmp_path).stdout.strip())
     assert (
-        found.read_text() == (ROOT / words[-1]).read_text()
+        found.is_absolute()
+        and found.read_text() == (ROOT / words[-1]).read_text()
         and (found.parents[1] / "quickstart.yaml").is_file()
     )
     (tmp_path / "configs/NuCLS").mkdir(parents=True)
@@ -136,7 +137,7 @@ def test_the_installed_package_finds_its_configs_and_a_file_of_yours_goes_first(
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_tool_of_a_clone_is_the_command_from_any_folder_without_installation(tmp_path, name):
     tool = ROOT / "tools" / TOOLS[name]
-    done = run([sys.executable, "-S", tool, "--help"], tmp_path)  # -S: no installed package
+    done = run([sys.executable, "-S", tool, "--help"], tmp_path, COLUMNS="500")  # -S: no installed package
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: python {tool} ") and "osal " not in done.stdout, done.stdout
 
@@ -148,7 +149,10 @@ def test_a_command_says_what_it_cannot_do_and_ends_quietly_in_a_pipe(tmp_path, c
         reader, writer = os.pipe()
         os.close(reader)
         command = [sys.executable, "-m", "osal_detectron2", *words]
-        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+        buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+        done = subprocess.run(
+            command, cwd=ROOT, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True
+        )
         os.close(writer)
         assert (done.returncode, done.stderr) == (141, "")
 
