@@ -82,7 +82,7 @@ def test_a_budget_in_seconds_is_filled_settled_and_survives_kills(tiny_config, s
     whole = time.perf_counter() - whole
     assert process.exitcode == 0 and verify(tmp_path / "whole") == []
     expected, rng = record(tmp_path / "whole"), random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         process = start(tiny_config, ["OUTPUT_DIR", tmp_path / "killed", *seconds], ("--resume",))
         process.join(rng.uniform(0.2, 0.7) * whole)
         if process.exitcode is None:
