@@ -22,9 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
-from osal_detectron2.benchmark.screening.cell import CellName, run_cell  # noqa: E402
+from osal_detectron2.benchmark.screening.cell import CellName, full_annotation, run_cell  # noqa: E402
 from osal_detectron2.benchmark.screening.detector import POLICIES, Recipe  # noqa: E402
 from osal_detectron2.benchmark.screening.frozen import class_agnostic  # noqa: E402
+from osal_detectron2.benchmark.screening.paired import seconds_to_reach, share_of_seconds  # noqa: E402
 from osal_detectron2.benchmark.screening.pool import (  # noqa: E402
     KNOWN,
     LOCALISER_IMAGES,
@@ -41,10 +42,11 @@ from osal_detectron2.benchmark.screening.report import write_report  # noqa: E40
 from osal_detectron2.benchmark.screening.rules import ARMS  # noqa: E402
 from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
+from osal_detectron2.evaluation.table import markdown_table  # noqa: E402
 
 DRAWN = [
-    *("random", "random_spread", "osal_nd", "osal_nd_plus"),
-    *("plus_per_second", "looks_per_second", "oracle_plus_per_second"),
+    *("random", "random_spread", "uncertainty_per_second", "information_per_second"),
+    *("looks_per_second", "osal_nd", "osal_nd_plus", "oracle_plus_per_second"),
 ]
 
 
@@ -124,6 +126,40 @@ def run(args) -> None:
                 print(f"{name} {cell['points'][-1]['mAP50']:.2f} {cell['cpu_seconds']:.1f} s", flush=True)
 
 
+def full(args) -> None:
+    """What all tiles of 250 px give under `drop`, and how soon each arm has 90 % of it."""
+    pool, test = map(tuple, split_images(list(cached_images(args.cache)), "official", 0))
+    space = feature_space(args.cache, pool, tuple(args.parts), args.dim, args.shrink)
+    rows = []
+    for setting in args.settings:
+        parts = ((pool, space, setting, 250), (test, space, setting, None))
+        scenes = [scene(args.cache, *part) for part in parts]
+        recipe = Recipe(args.penalty, args.per_nucleus)
+        point = full_annotation(*scenes, COSTS["default"], policy="drop", recipe=recipe)
+        title, level = setting.replace("_", "+"), 0.9 * point["mAP50"]
+        rows.append(
+            [title, "all tiles", "drop", f"{point['mAP50']:.1f}", f"{point['seconds']:,.0f} s", "", ""]
+        )
+        found = sorted((args.output / "official").glob(f"{setting}-250-default-*.json"))
+        cells = [c for c in map(json.loads, map(Path.read_text, found)) if c["seed"] in args.seeds]
+        for key, share in share_of_seconds(cells, level).items():
+            same = [c for c in cells if (c["policy"], c["arm"]) == key[3:]]
+            mean = sum(min(seconds_to_reach(c, level), 1e9) for c in same) / len(same)
+            spent = f"{mean:,.0f} s" if share.n == len(same) else "-"
+            interval = f"{share.mean:.2f} [{share.low:.2f}, {share.high:.2f}]"
+            rows.append([title, key[4], key[3], f"{level:.1f}", spent, interval, f"{share.n} of {len(same)}"])
+    headers = [
+        "setting",
+        "arm",
+        "unknown",
+        "mAP50",
+        "seconds to it",
+        "share of Random's",
+        "seeds that reach it",
+    ]
+    print(markdown_table(headers, rows))
+
+
 def table(args) -> None:
     """summary.json, table.md and curves.png of all cells of a split."""
     cells = [json.loads(path.read_text()) for path in sorted((args.output / args.split).glob("*.json"))]
@@ -138,6 +174,20 @@ def seed_list(text: str) -> list[int]:
     """ "0-3,7" is [0, 1, 2, 3, 7]."""
     ends = [part.split("-") for part in text.split(",")]
     return [seed for part in ends for seed in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def tuned(one: argparse.ArgumentParser) -> None:
+    """Options of the recipe, chosen on the validation images."""
+    one.add_argument("--parts", nargs="+", default=["imagenet", "localiser"], help="features (tuned)")
+    one.add_argument("--dim", type=int, default=128, help="principal components (tuned)")
+    one.add_argument("--shrink", type=float, default=10.0, help="of their variances (tuned)")
+    one.add_argument("--penalty", type=float, default=10.0, help="of the regression (tuned)")
+    one.add_argument(
+        "--per-nucleus",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="penalty / labelled nuclei (tuned)",
+    )
 
 
 def main(argv=None) -> int:
@@ -168,17 +218,15 @@ def main(argv=None) -> int:
     one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     one.add_argument("--seeds", type=seed_list, default=seed_list("0-19"), help="such as 0-19 or 0,3,5")
     one.add_argument("--max-minutes", type=float, default=1e9, help="no cell begins later than this")
-    one.add_argument("--parts", nargs="+", default=["imagenet", "localiser"], help="features (tuned)")
-    one.add_argument("--dim", type=int, default=128, help="principal components (tuned)")
-    one.add_argument("--shrink", type=float, default=10.0, help="of their variances (tuned)")
-    one.add_argument("--penalty", type=float, default=10.0, help="of the regression (tuned)")
-    one.add_argument(
-        "--per-nucleus",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="penalty / labelled nuclei (tuned)",
-    )
+    tuned(one)
     one.set_defaults(call=run)
+    one = commands.add_parser("full", help="print how soon each arm has 90 % of what all tiles give")
+    one.add_argument("--cache", type=Path, required=True)
+    one.add_argument("--output", type=Path, required=True, help="folder of the cells")
+    one.add_argument("--settings", nargs="+", choices=list(KNOWN), default=["3_4", "2_5"])
+    one.add_argument("--seeds", type=seed_list, default=seed_list("0-19"))
+    tuned(one)
+    one.set_defaults(call=full)
     one = commands.add_parser("table", help="summary, table and figure of the cells that are there")
     one.add_argument("--output", type=Path, required=True, help="folder of the cells")
     one.add_argument("--split", choices=SPLITS, default="official")

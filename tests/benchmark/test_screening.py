@@ -11,7 +11,7 @@ import pytest
 from osal_detectron2.benchmark.screening.cell import CellName, run_cell
 from osal_detectron2.benchmark.screening.detector import Recipe, State, train, training_set
 from osal_detectron2.benchmark.screening.information import _weights, information_per_second
-from osal_detectron2.benchmark.screening.paired import compare, difference, seconds_to_reach
+from osal_detectron2.benchmark.screening.paired import compare, difference, seconds_to_reach, share_of_seconds
 from osal_detectron2.benchmark.screening.pool import (
     KNOWN,
     LOCALISER_IMAGES,
@@ -247,6 +247,23 @@ def test_only_seeds_that_both_have_are_compared():
     ]
     found = compare(cells)[("3_4", 250, "default", "drop", "pcss")]
     assert found["seeds"] == [1] and found["all"].mean == 3 and found["prices"][1].mean == 3
+
+
+def test_share_of_the_seconds_to_a_level_by_hand():
+    def cell(arm, seed, *curve):
+        names = {"setting": "3_4", "side": 250, "cost": "default", "policy": "drop", "arm": arm, "seed": seed}
+        return {**names, "points": [{"seconds": s, "mAP50": m} for s, m in curve]}
+
+    cells = [cell("random", seed, (100, 10), (300, 30)) for seed in range(3)]  # 20 after 200 s
+    cells += [
+        cell("a", 0, (100, 10), (200, 30)),
+        cell("a", 1, (100, 20), (200, 30)),
+        cell("a", 2, (100, 10), (200, 11)),
+    ]
+    share = share_of_seconds(cells, 20.0)[("3_4", 250, "default", "drop", "a")]
+    assert share.n == 2 and share.mean == pytest.approx(
+        (150 / 200 + 100 / 200) / 2
+    )  # the third never gets there
 
 
 @pytest.fixture(scope="module")
