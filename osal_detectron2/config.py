@@ -112,6 +112,9 @@ def add_osal_config(cfg: CN) -> None:
     # Target detections below this score take no part in what a strategy computes, e.g. Eqs. 5 and 6 (not below
     # ROI_HEADS.SCORE_THRESH_TEST).
     cfg.OSAL.SCORING.SCORE_THRESH = 0.05
+    # Strategies see one box of the target a nucleus, by a class-agnostic NMS at IoU .5, however many classes it is
+    # taken for; without it one box a class (the detector's own NMS), so that a nucleus it wavers on counts twice.
+    cfg.OSAL.SCORING.ONE_BOX_PER_NUCLEUS = False
 
     # Settings of the strategies: OSAL.PCSS, OSAL.CALD and so on, one node for each that has any. What their keys mean
     # stands where they are read, in the dataclass ...Settings of each file of osal_detectron2/strategies.
@@ -180,6 +183,9 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.PROTOTYPE.MODE = "learnable"
     # Margin Delta of Eq. 2. Meaningless on unit-norm features, see NORM.
     cfg.OSAL.PROTOTYPE.MARGIN = 10.0
+    # True: Delta is the distance of the two classes' running mean features at the end of the warm-up instead, in
+    # training and in the refit. A margin far above it drives the prototype of a rare class out of reach.
+    cfg.OSAL.PROTOTYPE.TIED_MARGIN = False
     # Weight of the prototype loss, a mean over foreground RoIs.
     cfg.OSAL.PROTOTYPE.WEIGHT = 0.1
     # Learning rate of the prototypes relative to SOLVER.BASE_LR (no weight decay). 1 does not converge.

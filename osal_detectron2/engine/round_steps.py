@@ -49,7 +49,7 @@ class RoundSteps:
         make_scorer: model -> PoolScorer over given records (image key -> record).
         evaluate: model -> metrics (evaluation/open_set_coco.py), collective.
         seed: of the run.
-        score_thresh: target detections below it take no part in what a strategy computes.
+        box_set: which target detections take part in what a strategy computes, fields of `QueryContext`.
         refit: refit the prototypes before a query.
         gallery_tiles: tiles of a query whose detections are kept for its pictures.
         draft_score: detections from this score on are the drafts that people get.
@@ -65,7 +65,7 @@ class RoundSteps:
         make_scorer: Callable[[torch.nn.Module, Mapping[str, dict]], PoolScorer],
         evaluate: Callable[[torch.nn.Module], dict],
         seed: int = 0,
-        score_thresh: float = 0.05,
+        box_set: Mapping[str, float | bool] | None = None,
         refit: bool = True,
         gallery_tiles: int = 0,
         draft_score: float = 0.3,
@@ -77,7 +77,7 @@ class RoundSteps:
         self.records = {r["image_key"]: r for r in plan.train}
         self.known_classes, self.class_names = tuple(plan.known_classes), tuple(plan.class_names)
         self.make_scorer, self.evaluate_model = make_scorer, evaluate
-        self.seed, self.refit, self.score_thresh = seed, refit, score_thresh
+        self.seed, self.refit, self.box_set = seed, refit, box_set or {}
         self.gallery_tiles, self.draft_score, self.report = gallery_tiles, draft_score, report
         self.name_unknown = False  # set for a model that tells the unknown classes apart
         self.logger = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class RoundSteps:
             round_index=state.round_index,
             labelled={key: Counter(state.labels[key].classes) for key in sorted(state.labelled)},
             known_classes=self.known_classes,
-            score_thresh=self.score_thresh,
+            **self.box_set,
         )
         scorer = self.make_scorer(model, self._scorable(state))
         two = hasattr(getattr(model, "module", model), "auxiliary")

@@ -89,7 +89,7 @@ class Session:
             make_scorer=self.make_scorer,
             evaluate=self.evaluate,
             seed=osal.SEED,
-            score_thresh=osal.SCORING.SCORE_THRESH,
+            box_set={k.lower(): osal.SCORING[k] for k in ("SCORE_THRESH", "ONE_BOX_PER_NUCLEUS")},
             refit=osal.PROTOTYPE.REFIT,
             gallery_tiles=osal.EVAL.GALLERY_TILES,
             draft_score=osal.ORACLE.DRAFT_SCORE,

@@ -88,4 +88,6 @@ def _sentence(
 def _remedy(config: Mapping) -> str:
     margin = config.get("OSAL.PROTOTYPE.MARGIN", 10.0)
     other = f"another OSAL.PROTOTYPE.MARGIN than {margin:g}"
+    if config.get("OSAL.PROTOTYPE.TIED_MARGIN"):
+        other = "OSAL.PROTOTYPE.TIED_MARGIN False"
     return other if config.get("OSAL.PROTOTYPE.BALANCED") else f"OSAL.PROTOTYPE.BALANCED True, or {other}"

@@ -151,7 +151,7 @@ class PrototypeBranch(BoxBranch, RoundClock):
         *,
         feature_dim: int,
         mode: str = "learnable",
-        margin: float = 10.0,
+        margin: float | None = 10.0,
         weight: float = 0.1,
         warmup_iters: int = 100,
         warmup_fraction: float = 0.1,
@@ -165,7 +165,8 @@ class PrototypeBranch(BoxBranch, RoundClock):
         Args:
             feature_dim: d, the length of the box head's output, flattened.
             mode: "learnable" parameters, "ema" of the class means, or "mean" of all features so far.
-            margin: Delta of Eq. 2.
+            margin: Delta of Eq. 2; None: |m_known - m_unknown|, of the running means when both prototypes are
+                there first and at the end of each later warm-up.
             weight: weight of the loss.
             warmup_iters, warmup_fraction: the warm-up is max(warmup_iters, warmup_fraction * round_iters),
                 but at most half of a round of known length: a short round must not end without prototypes.
@@ -180,13 +181,16 @@ class PrototypeBranch(BoxBranch, RoundClock):
         for key, value, choices in (("MODE", mode, MODES), ("NORM", norm, NORMS)):
             if value not in choices:
                 raise ConfigError(f"OSAL.PROTOTYPE.{key} is '{value}': choose one of {', '.join(choices)}")
-        self.mode, self.margin, self.weight, self.norm, self.balanced = mode, margin, weight, norm, balanced
+        self.mode, self.fixed_margin, self.weight = mode, margin, weight
+        self.norm, self.balanced = norm, balanced
         self.warmup_iters, self.warmup_fraction = warmup_iters, warmup_fraction
         self.decay = 1.0 if mode == "mean" else momentum
         self.prototypes = nn.Parameter(torch.zeros(2, feature_dim), requires_grad=mode == "learnable")
         self.register_buffer("feature_sums", torch.zeros(2, feature_dim))
         self.register_buffer("feature_counts", torch.zeros(2))
         self.register_buffer("initialised", torch.zeros(2, dtype=torch.bool))
+        if margin is None:  # else no such buffer: checkpoints of before have none
+            self.register_buffer("separation", torch.zeros(()))
 
     @classmethod
     def from_config(cls, cfg, feature_dim: int):
@@ -194,7 +198,7 @@ class PrototypeBranch(BoxBranch, RoundClock):
         return {
             "feature_dim": feature_dim,
             "mode": node.MODE,
-            "margin": node.MARGIN,
+            "margin": None if node.TIED_MARGIN else node.MARGIN,
             "weight": node.WEIGHT,
             "warmup_iters": node.WARMUP_ITERS,
             "warmup_fraction": node.WARMUP_FRACTION,
@@ -204,6 +208,11 @@ class PrototypeBranch(BoxBranch, RoundClock):
             "round_iters": cfg.SOLVER.MAX_ITER,
             "num_unknown": max(1, unknown_outputs(cfg)),
         }
+
+    @property
+    def margin(self) -> float:
+        """Delta of Eq. 2; of a tied margin 0, which pushes nothing, until both classes have been seen."""
+        return float(self.separation) if self.fixed_margin is None else self.fixed_margin
 
     @property
     def warmup(self) -> int:
@@ -247,11 +256,9 @@ class PrototypeBranch(BoxBranch, RoundClock):
         embedded = self.normalize(features[foreground])
         labels = (gt_classes[foreground] >= num_classes - self.num_unknown).long()
         self._observe(embedded.detach(), labels)
+        loss = prototype_loss(embedded, labels, self.prototypes, self.initialised, self.margin, self.balanced)
         # Always part of the graph: DistributedDataParallel waits for every parameter.
-        loss = (
-            prototype_loss(embedded, labels, self.prototypes, self.initialised, self.margin, self.balanced)
-            + self.prototypes.sum() * 0.0
-        )
+        loss = loss + self.prototypes.sum() * 0.0
         self._log(embedded.detach(), labels)
         return {"loss_prototype": self.weight * loss}
 
@@ -275,6 +282,9 @@ class PrototypeBranch(BoxBranch, RoundClock):
         running = self.feature_sums / self.feature_counts.clamp(min=1e-12)[:, None]
         self.prototypes.copy_(torch.where(moved[:, None], running, self.prototypes))
         self.initialised |= start
+        unset = self.fixed_margin is None and (self.separation == 0 or self.steps == self.warmup + 1)
+        if unset and self.initialised.all():
+            self.separation.copy_((running[KNOWN] - running[UNKNOWN]).norm())
 
     @torch.no_grad()
     def _log(self, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -283,10 +293,8 @@ class PrototypeBranch(BoxBranch, RoundClock):
             return
         distances = prototype_distances(features, self.prototypes)
         rows = torch.arange(len(labels), device=labels.device)
-        other = distances[rows, 1 - labels]
-        values = torch.stack(
-            [distances[rows, labels].mean(), other.mean(), (other < self.margin).float().mean()]
-        )
+        own, other = distances[rows, labels], distances[rows, 1 - labels]
+        values = torch.stack([own.mean(), other.mean(), (other < self.margin).float().mean()])
         names = ("distance_same", "distance_other", "hinge_active")
         for name, value in zip(names, values.tolist()):
             get_event_storage().put_scalar(f"prototype/{name}", value)

@@ -7,9 +7,8 @@ import torch
 from detectron2.layers import nms
 
 from ..strategies import Detections
+from ..strategies.box_match import ONE_NUCLEUS_IOU
 from .pool import PoolScorer
-
-ONE_NUCLEUS_IOU = 0.5
 
 
 def pre_annotations(

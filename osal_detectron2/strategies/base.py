@@ -86,6 +86,9 @@ class QueryContext:
     labelled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> class name -> nuclei
     known_classes: tuple[str, ...] = ()
     score_thresh: float = 0.05  # target detections below it take no part (OSAL.SCORING.SCORE_THRESH)
+    one_box_per_nucleus: bool = (
+        False  # strategies see one target box a nucleus (OSAL.SCORING.ONE_BOX_PER_NUCLEUS)
+    )
 
     @property
     def round(self) -> int:

@@ -17,10 +17,9 @@ import numpy as np
 
 from ..core.budget import fill
 from .base import Detections, Query, QueryContext, Selection, Strategy, check_selection, require_pool
-from .box_match import pairwise_iou
+from .box_match import one_box_a_nucleus
 
 MOST_QUESTIONS = 6
-_ONE_NUCLEUS_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,5 @@ def fill_query(strategy: Strategy, context: QueryContext, purse: Purse) -> Query
 def count_nuclei(detections: Mapping[str, np.ndarray], *, score_thresh: float) -> int:
     """Nuclei among detections, boxes (B, 4) and scores (B,), from a score on: boxes with IoU .5 or more are one."""
     scores = np.asarray(detections["scores"], dtype=np.float64)
-    order = np.argsort(-scores, kind="stable")[: int((scores >= score_thresh).sum())]
-    boxes = np.asarray(detections["boxes"])[order]
-    same = pairwise_iou(boxes, boxes) >= _ONE_NUCLEUS_IOU
-    kept: list[int] = []
-    for row in range(len(boxes)):
-        if not same[row, kept].any():
-            kept.append(row)
-    return len(kept)
+    found = scores >= score_thresh
+    return len(one_box_a_nucleus(np.asarray(detections["boxes"])[found], scores[found]))

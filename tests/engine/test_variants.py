@@ -48,7 +48,7 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
 @pytest.mark.parametrize(
     "options",
     [
-        ("OSAL.PROTOTYPE.MODE", "ema", "OSAL.PROTOTYPE.NORM", "scaled"),
+        ("OSAL.PROTOTYPE.MODE", "ema", "OSAL.PROTOTYPE.NORM", "scaled", "OSAL.PROTOTYPE.TIED_MARGIN", True),
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
         ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
         ("OSAL.EVIDENCE.MODE", "edl", "OSAL.AUXILIARY.NMS", "per_class", "OSAL.DATA.UNKNOWN_POLICY", "class"),

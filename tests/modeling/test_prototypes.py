@@ -304,3 +304,53 @@ def test_a_prototype_that_came_from_the_round_before_needs_no_warm_up():
     assert not branch.initialised[1]  # the other is new, and this is its warm-up
     step(branch, [[6.0]], 1)
     assert branch.initialised[1]
+
+
+def tied(**arguments):
+    return PrototypeBranch(feature_dim=2, margin=None, warmup_fraction=0.0, **arguments)
+
+
+def test_a_tied_margin_is_the_distance_of_the_class_means_at_the_end_of_each_warm_up():
+    branch = tied(warmup_iters=1, momentum=0.5)
+    step(branch, [[0.0, 0.0], [3.0, 0.0]], 0, 1)
+    assert branch.margin == 0.0
+    loss = step(branch, [[0.0, 0.0], [3.0, 6.0]], 0, 1)  # means (0, 0) and (3, (0.5 * 0 + 6) / 1.5)
+    assert branch.margin == pytest.approx(5.0)
+    # 0 to (0, 0), and 5 away from (3, 4): nothing pushes; (3, 6) is 2 from its own, and more than 5 from the other
+    assert loss.item() == pytest.approx(0.1 * (0 + 2) / 2, abs=1e-5)
+    step(branch, [[0.0, 0.0], [9.0, 9.0]], 0, 1)
+    assert branch.margin == pytest.approx(5.0), "a margin that follows the features would be no margin"
+    branch.set_clock(round_iters=10, step=0)  # the next round, with the weights of this one
+    for _ in range(2):
+        step(branch, [[0.0, 0.0], [6.0, 8.0]], 0, 1)
+    assert 6.0 < branch.margin < 10.5
+    branch.forget()
+    assert branch.margin == 0.0
+
+
+def test_a_tied_margin_waits_for_a_class_that_comes_late_and_survives_a_resume():
+    branch, resumed = tied(warmup_iters=0), tied(warmup_iters=0)
+    step(branch, [[3.0, 4.0]], 0)
+    assert branch.margin == 0.0
+    step(branch, [[0.0, 0.0]], 1)
+    assert branch.margin == pytest.approx(5.0)
+    resumed.load_state_dict(branch.state_dict())
+    assert resumed.margin == branch.margin
+    assert "separation" not in PrototypeBranch(feature_dim=2).state_dict(), "older checkpoints load"
+
+
+def test_a_refit_with_a_tied_margin_keeps_the_prototype_of_a_rare_class_where_ten_drives_it_out_of_reach():
+    generator = torch.Generator().manual_seed(0)
+    known, unknown = torch.randn(950, 8, generator=generator), torch.randn(50, 8, generator=generator) + 1.5
+    features, labels = torch.cat([known, unknown]), torch.tensor([0] * 950 + [1] * 50)
+    branch = PrototypeBranch(feature_dim=8, margin=None, warmup_iters=0)
+    branch.losses(features, proposals(*labels.tolist()), 2)
+
+    def called_unknown(margin):
+        distances = prototype_distances(features, refit_prototypes(features, labels, margin=margin)[0])
+        nearer = (distances[:, 1] < distances[:, 0]).float()
+        return nearer[labels == 0].mean().item(), nearer[labels == 1].mean().item()
+
+    assert called_unknown(10.0)[1] < 0.1
+    wrongly, rightly = called_unknown(branch.margin)
+    assert wrongly < 0.15 and rightly > 0.8
