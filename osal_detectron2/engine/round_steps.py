@@ -23,6 +23,7 @@ from ..core.round_state import RoundState
 from ..data.labelled import labelled_records
 from ..dist import on_main
 from ..evaluation.open_set_check import query_warning
+from ..modeling.detectors import Detectors
 from ..oracles import Oracle, Pending, Question
 from ..oracles.people import unknown_class
 from ..scoring.drafts import pre_annotations
@@ -251,10 +252,11 @@ class RoundSteps:
             round_index=state.round_index,
             labelled={key: Counter(state.labels[key].classes) for key in sorted(state.labelled)},
             known_classes=self.known_classes,
+            groups={key: record.get("group", key) for key, record in self.records.items()},
             **self.box_set,
         )
         scorer = self.make_scorer(model, self._scorable(state))
-        two = hasattr(getattr(model, "module", model), "auxiliary")
+        two = Detectors(model).auxiliary is not None
         at = (self.plan.budget, state.round_index)
         purse = on_main(lambda: purse_of(self.ledger, *at, two_detectors=two, score=self.draft_score))
         options = {"refit": self.refit, "shown": shown, "purse": purse}

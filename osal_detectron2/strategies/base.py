@@ -85,6 +85,9 @@ class QueryContext:
     round_index: int
     labelled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> class name -> nuclei
     known_classes: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(
+        default_factory=dict
+    )  # key -> slide (or image, patient) that it was cut from
     score_thresh: float = 0.05  # target detections below it take no part (OSAL.SCORING.SCORE_THRESH)
     one_box_per_nucleus: bool = (
         False  # strategies see one target box a nucleus (OSAL.SCORING.ONE_BOX_PER_NUCLEUS)

@@ -1,5 +1,7 @@
 """The controls of docs/reproducibility.md 2.8: what each leaves out, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 from test_strategies import answer, made_up, pool
 
@@ -16,6 +18,26 @@ def test_random_from_candidates_is_random_restricted_to_the_candidates_of_osal_n
     assert set(drawn.candidates) == set(full.candidates) and len(drawn.candidates) == 12
     order = answer(get_strategy("random")(), context(budget=30)).selected
     assert drawn.selected == tuple(k for k in order if k in drawn.candidates)[:6]
+
+
+def test_random_spread_takes_the_slides_in_turn():
+    tiles = pool(12)
+    groups = {key: "abc"[min(i // 2, 2)] for i, key in enumerate(tiles)}  # two of a, two of b, eight of c
+    labelled = {"t-a": {}, "t-b": {}}
+    given = replace(context(12, budget=8), groups={**groups, "t-a": "a", "t-b": "c"}, labelled=labelled)
+    drawn = answer(get_strategy("random_spread")(), given).selected
+    assert [groups[k] for k in drawn][:1] == ["b"]  # of which none is labelled
+    assert sorted(groups[k] for k in drawn[1:4]) == ["a", "b", "c"]
+    assert [groups[k] for k in drawn[4:]].count("c") == 3 and len(set(drawn)) == 8  # a has one left, b none
+    order = answer(get_strategy("random")(), context(12, budget=12)).selected
+    for group in "abc":  # within a slide the order is that of Random
+        mine = [k for k in drawn if groups[k] == group]
+        assert mine == [k for k in order if groups[k] == group][: len(mine)]
+
+
+def test_random_spread_is_random_where_every_tile_is_a_slide():
+    spread, plain = (answer(get_strategy(n)(), context()).selected for n in ("random_spread", "random"))
+    assert spread == plain
 
 
 def test_pcss_by_label_counts_heads_not_prototypes():
