@@ -12,6 +12,7 @@ import pytest
 from detectron2.utils.events import EventStorage
 from miniature import ROOT
 
+from osal_detectron2.core.round_files import read_timing
 from osal_detectron2.core.schedule import RoundSchedule
 from osal_detectron2.core.store import write_json
 from osal_detectron2.engine.logs import ScreenWriter, clock, starting_weights
@@ -80,12 +81,11 @@ def test_ctrl_c_of_several_processes_takes_one_line(tiny_config, tmp_path):
 @pytest.fixture
 def trainer(tmp_path):
     """Three rounds of 10, 20 and 30 iterations, 4 tiles a step, 40 training and 20 test tiles."""
-    ledger = SimpleNamespace(round_dir=lambda number: tmp_path / f"{number:03d}")
     return SimpleNamespace(
         schedule=RoundSchedule(labelled=(4, 8, 12), boundaries=(10, 30, 60)),
         max_iter=60,
         session=SimpleNamespace(batch_size=4, plan=SimpleNamespace(train=[0] * 40, test=[0] * 20)),
-        steps=SimpleNamespace(ledger=ledger),
+        steps=SimpleNamespace(timing=lambda number: read_timing(tmp_path / f"{number:03d}")),
     )
 
 
