@@ -115,6 +115,9 @@ def add_osal_config(cfg: CN) -> None:
     # Strategies see one box of the target a nucleus, by a class-agnostic NMS at IoU .5, however many classes it is
     # taken for; without it one box a class (the detector's own NMS), so that a nucleus it wavers on counts twice.
     cfg.OSAL.SCORING.ONE_BOX_PER_NUCLEUS = False
+    # Strategies that look at the target's detections see those alone that lie (IoU .5) on an auxiliary detection which
+    # looks known: nearer to the known prototype, or for LfOSA of a known class. Those without an auxiliary get one.
+    cfg.OSAL.SCORING.KNOWN_BOXES_ONLY = False
 
     # Settings of the strategies: OSAL.PCSS, OSAL.CALD and so on, one node for each that has any. What their keys mean
     # stands where they are read, in the dataclass ...Settings of each file of osal_detectron2/strategies.
@@ -211,6 +214,9 @@ def add_osal_config(cfg: CN) -> None:
     # Evidence activation of "branch" and "edl": softplus, relu or exp.
     cfg.OSAL.EVIDENCE.ACTIVATION = "softplus"
     cfg.OSAL.EVIDENCE.WEIGHT = 1.0
+    # With "branch": train on background regions, too, whose evidence is to be zero for every class; else the layer has
+    # never seen what junk boxes hold. Unknown nuclei are background under UNKNOWN_POLICY drop.
+    cfg.OSAL.EVIDENCE.BACKGROUND = False
     # The KL term of the TMC loss grows from 0 to KL_WEIGHT over this fraction of the round.
     cfg.OSAL.EVIDENCE.KL_WEIGHT = 1.0
     cfg.OSAL.EVIDENCE.ANNEAL_FRACTION = 0.1

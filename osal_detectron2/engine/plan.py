@@ -14,6 +14,7 @@ from ..core.budget import NUCLEI_PER_TILE, TILES, UNITS, Budget
 from ..core.errors import ConfigError
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
+from ..scoring.box_set import needs_for_known_boxes
 from ..strategies import Strategy, get_strategy
 from .fingerprint import count_nuclei
 
@@ -65,10 +66,13 @@ def load_data(cfg: CfgNode) -> tuple[list[dict], list[dict], list[str], list[str
 
 
 def build_strategy(cfg: CfgNode) -> Strategy:
-    """The strategy OSAL.STRATEGY with the settings of its node."""
+    """The strategy OSAL.STRATEGY with the settings of its node, and an auxiliary if OSAL.SCORING wants one."""
     cls = get_strategy(cfg.OSAL.STRATEGY)
     keys = [field.name for field in fields(cls.Settings)]
-    return cls(**{key: cfg.OSAL[cls.node][key.upper()] for key in keys})
+    strategy = cls(**{key: cfg.OSAL[cls.node][key.upper()] for key in keys})
+    if cfg.OSAL.SCORING.KNOWN_BOXES_ONLY:
+        strategy.needs = needs_for_known_boxes(strategy.needs)
+    return strategy
 
 
 def initial_keys(cfg: CfgNode, train: Sequence[dict]) -> list[str]:

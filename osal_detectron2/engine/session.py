@@ -89,7 +89,7 @@ class Session:
             make_scorer=self.make_scorer,
             evaluate=self.evaluate,
             seed=osal.SEED,
-            box_set={k.lower(): osal.SCORING[k] for k in ("SCORE_THRESH", "ONE_BOX_PER_NUCLEUS")},
+            box_set={k.lower(): v for k, v in osal.SCORING.items() if k != "BATCH_SIZE"},
             refit=osal.PROTOTYPE.REFIT,
             gallery_tiles=osal.EVAL.GALLERY_TILES,
             draft_score=osal.ORACLE.DRAFT_SCORE,

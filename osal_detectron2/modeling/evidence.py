@@ -37,6 +37,18 @@ def vacuity(evidence: torch.Tensor) -> torch.Tensor:
     return evidence.shape[1] / (evidence + 1).sum(dim=1)
 
 
+def kl_to_uniform(alpha: torch.Tensor) -> torch.Tensor:
+    """KL(Dir(alpha) || Dir(1)) >= 0 of `alpha` (R, K); 0, (R,), where there is no evidence at all (alpha 1)."""
+    total = alpha.sum(dim=1, keepdim=True)
+    num_classes = torch.full_like(total[:, 0], alpha.shape[1])
+    return (
+        total[:, 0].lgamma()
+        - num_classes.lgamma()
+        - alpha.lgamma().sum(dim=1)
+        + ((alpha - 1) * (alpha.digamma() - total.digamma())).sum(dim=1)
+    )
+
+
 def tmc_loss(evidence: torch.Tensor, labels: torch.Tensor, kl_weight: float) -> torch.Tensor:
     """Evidential loss of each sample: digamma cross entropy plus a KL term against misplaced evidence.
 
@@ -51,16 +63,7 @@ def tmc_loss(evidence: torch.Tensor, labels: torch.Tensor, kl_weight: float) -> 
     alpha = evidence.float() + 1
     target = F.one_hot(labels, alpha.shape[1]).to(alpha.dtype)
     fit = (target * (alpha.sum(dim=1, keepdim=True).digamma() - alpha.digamma())).sum(dim=1)
-    misplaced = target + (1 - target) * alpha
-    total = misplaced.sum(dim=1, keepdim=True)
-    num_classes = torch.full_like(total[:, 0], alpha.shape[1])
-    divergence = (
-        total[:, 0].lgamma()
-        - num_classes.lgamma()
-        - misplaced.lgamma().sum(dim=1)
-        + ((misplaced - 1) * (misplaced.digamma() - total.digamma())).sum(dim=1)
-    )
-    return fit + kl_weight * divergence
+    return fit + kl_weight * kl_to_uniform(target + (1 - target) * alpha)
 
 
 class KLSchedule(RoundClock):
@@ -94,8 +97,8 @@ class EvidentialBranch(BoxBranch):
 
     Modes:
         posthoc: ReLU of the ordinary classifier's foreground logits, no parameters, no loss [paper].
-        branch: a linear evidential layer on detached features, trained on foreground regions only. The
-            detector itself is the same as without it.
+        branch: a linear evidential layer on detached features, trained on foreground regions; with `background`
+            on background regions, too. The detector itself is the same as without it.
         edl: the classifier itself is evidential (`EvidentialOutputLayers`); its foreground evidence is used.
     """
 
@@ -112,6 +115,7 @@ class EvidentialBranch(BoxBranch):
         activation: str = "softplus",
         weight: float = 1.0,
         schedule: KLSchedule | None = None,
+        background: bool = False,
     ):
         """
         Args:
@@ -120,6 +124,8 @@ class EvidentialBranch(BoxBranch):
             mode, activation: see above and `activate`; posthoc always takes the ReLU of Eq. 4.
             weight: weight of the loss of mode "branch".
             schedule: weight of the KL term, for mode "branch"; None is 1 throughout.
+            background: of mode "branch": background is evidence of nothing. The loss gets the mean over background
+                regions of KL(Dir(evidence + 1) || Dir(1)), weighed as the mean over foreground regions is.
         """
         super().__init__()
         if mode not in MODES:
@@ -128,7 +134,12 @@ class EvidentialBranch(BoxBranch):
             raise ConfigError(
                 f"OSAL.EVIDENCE.ACTIVATION is '{activation}': choose one of {', '.join(ACTIVATIONS)}"
             )
-        self.mode, self.weight, self.num_classes = mode, weight, num_classes
+        if background and mode != "branch":
+            raise ConfigError(
+                f"OSAL.EVIDENCE.BACKGROUND True trains the layer of OSAL.EVIDENCE.MODE branch, and the mode is {mode}: "
+                "set it to branch, or BACKGROUND to False"
+            )
+        self.mode, self.weight, self.num_classes, self.background = mode, weight, num_classes, background
         self.activation = "relu" if mode == "posthoc" else activation
         if mode == "branch":
             self.evidence = nn.Linear(feature_dim, num_classes)
@@ -146,6 +157,7 @@ class EvidentialBranch(BoxBranch):
             "activation": node.ACTIVATION,
             "weight": node.WEIGHT,
             "schedule": KLSchedule.from_cfg(cfg),
+            "background": node.BACKGROUND,
         }
 
     def _evidence(self, features: torch.Tensor, logits: torch.Tensor | None) -> torch.Tensor:
@@ -158,7 +170,7 @@ class EvidentialBranch(BoxBranch):
         return {"cls_uncertainty": vacuity(self._evidence(features, logits))}
 
     def losses(self, features: torch.Tensor, proposals: list, num_classes: int) -> dict[str, torch.Tensor]:
-        """Loss of mode "branch" over the foreground regions; the other modes have none."""
+        """Loss of mode "branch" over the regions that it is trained on; the other modes have none."""
         if self.mode != "branch":
             return {}
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
@@ -166,4 +178,8 @@ class EvidentialBranch(BoxBranch):
         evidence = self._evidence(features[foreground].detach(), None)
         loss = tmc_loss(evidence, gt_classes[foreground], self.schedule.advance())
         # A sum over no region is a zero that still reaches the parameters.
-        return {"loss_evidence": self.weight * loss.sum() / max(len(loss), 1)}
+        total = self.weight * loss.sum() / max(len(loss), 1)
+        if self.background:
+            nothing = self._evidence(features[gt_classes == num_classes].detach(), None)
+            total = total + self.weight * kl_to_uniform(nothing + 1).sum() / max(len(nothing), 1)
+        return {"loss_evidence": total}

@@ -8,9 +8,9 @@ from typing import Any
 from detectron2.utils import comm
 
 from ..dist import on_main
-from ..strategies import Detections, Pass, QueryContext, Selection, Strategy, check_selection
-from ..strategies.box_match import with_one_box_a_nucleus
+from ..strategies import Pass, QueryContext, Selection, Strategy, check_selection
 from ..strategies.fill_query import Purse, fill_query
+from .box_set import box_set
 from .found import found_on
 from .pool import PoolScorer, Table
 from .prototypes import refitted_prototypes
@@ -68,8 +68,7 @@ def run_query(
         if isinstance(message, Selection):
             return check_selection(message, context) if purse is None else message
         table = scorer.run(message, seed=context.seed, round_index=context.round_index)
-        if context.one_box_per_nucleus and isinstance(message, Detections) and message.detector == "target":
-            table = {key: with_one_box_a_nucleus(row) for key, row in table.items()}
+        table = box_set(message, table, strategy, context, scorer)
 
 
 def _advance(dialogue: Generator[Pass, Any, Selection], table: Table | None) -> Pass | Selection:

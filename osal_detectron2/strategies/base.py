@@ -90,8 +90,9 @@ class QueryContext:
     )  # key -> slide (or image, patient) that it was cut from
     score_thresh: float = 0.05  # target detections below it take no part (OSAL.SCORING.SCORE_THRESH)
     one_box_per_nucleus: bool = (
-        False  # strategies see one target box a nucleus (OSAL.SCORING.ONE_BOX_PER_NUCLEUS)
+        False  # of the target's detections one a nucleus (OSAL.SCORING.ONE_BOX_PER_NUCLEUS)
     )
+    known_boxes_only: bool = False  # and those on nuclei that look known (OSAL.SCORING.KNOWN_BOXES_ONLY)
 
     @property
     def round(self) -> int:

@@ -36,6 +36,12 @@ def with_one_box_a_nucleus(detections: Mapping[str, np.ndarray]) -> dict[str, np
     return _rows(detections, np.sort(one_box_a_nucleus(detections["boxes"], detections["scores"])))
 
 
+def with_boxes_on(detections: Mapping[str, np.ndarray], nuclei: np.ndarray) -> dict[str, np.ndarray]:
+    """The detections whose boxes overlap one of `nuclei` (N, 4) by IoU .5 or more; "reference" is left as it is."""
+    overlap = pairwise_iou(detections["boxes"], nuclei)
+    return _rows(detections, np.flatnonzero((overlap >= ONE_NUCLEUS_IOU).any(axis=1)))
+
+
 def _rows(detections: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(values) if name == "reference" else np.asarray(values)[rows]

@@ -77,6 +77,8 @@ class LfOSASettings:
 
     # A tile's known-ness from those of its boxes: "mean", or "sum", the expected number of known nuclei.
     agg: str = "mean"
+    # Multiply by LI (Eq. 6); without it, known-ness alone, as in the original.
+    use_li: bool = True
 
     def __post_init__(self) -> None:
         if self.agg not in AGGREGATIONS:
@@ -117,7 +119,7 @@ class LfOSA(Strategy):
             "known": known,
             "n_detected": {k: float(len(w)) for k, w in of_tile.items()},
             "li": li,
-            "score": {k: known[k] * li[k] for k in context.pool},
+            "score": {k: known[k] * (li[k] if self.settings.use_li else 1.0) for k in context.pool},
         }
         selected = tuple(context.rank(context.pool, scores["score"])[: context.size])
         reasons = {

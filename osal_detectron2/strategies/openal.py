@@ -154,6 +154,8 @@ class OpenALSettings:
     shrink: float = 0.1
     # Stage one keeps CAND_FACTOR * budget tiles, as OSAL-ND does.
     cand_factor: float = 2.0
+    # Stage two takes entropy times LI (Eq. 6); without it, entropy alone.
+    use_li: bool = True
 
     def __post_init__(self) -> None:
         if min(self.k_out, self.pca) < 1:
@@ -199,7 +201,7 @@ class OpenAL(Strategy):
             "known_like": {k: float((far[k] - near[k]).mean()) if len(near[k]) else -1.0 for k in keys},
             "entropy": entropy,
             "li": li,
-            "score": {k: entropy[k] * li[k] for k in keys},
+            "score": {k: entropy[k] * (li[k] if self.settings.use_li else 1.0) for k in keys},
         }
         found = {k: float(n > 0) for k, n in scores["n_detected"].items()}
         size = max(context.size, math.floor(self.settings.cand_factor * context.size))

@@ -37,6 +37,13 @@ def nearer_known(detections: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(detections["dist_known"], dtype=np.float64) < detections["dist_unknown"]
 
 
+def looks_known(detections: Mapping[str, np.ndarray], *, unknown: int) -> np.ndarray:
+    """Which auxiliary detections (B,) look known: `nearer_known`, or without prototypes of a class before `unknown`."""
+    if "dist_known" in detections:
+        return nearer_known(detections)
+    return np.asarray(detections["classes"]) < unknown
+
+
 def warn_if_blind(table: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Say so where most tiles have no auxiliary detection, so that counting them is nearly a lottery."""
     blank = sum(len(row["scores"]) == 0 for row in table.values())

@@ -12,6 +12,7 @@ import numpy as np
 from ..core.errors import ConfigError
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .posteriors import confidence, entropy, softmax
+from .tile_means import localization_uncertainty
 
 MODES = ("entropy", "least_confidence", "margin")
 AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max, "sum": np.sum}
@@ -62,6 +63,8 @@ class UncertaintySettings:
     mode: str = "entropy"
     # Of a tile: "mean", "max" or "sum" over its detections. The last two favour crowded tiles.
     agg: str = "mean"
+    # Multiply by LI (Eq. 6), as OSAL-ND, LfOSA and OpenAL do: for a comparison by the criterion of classes alone.
+    use_li: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -75,7 +78,8 @@ class Uncertainty(Strategy):
     """The tiles of the largest class uncertainty, all at once.
 
     A tile without detections comes first: a closed-set method takes it for one where the detector misses everything,
-    hence the most informative (docs/reproducibility.md 1.6; public implementations disagree).
+    hence the most informative (docs/reproducibility.md 1.6; public implementations disagree). With
+    OSAL.SCORING.KNOWN_BOXES_ONLY it comes last: what holds nothing that looks known is not what the budget is for.
     """
 
     name = "uncertainty"
@@ -83,9 +87,14 @@ class Uncertainty(Strategy):
     Settings, node = UncertaintySettings, "UNCERTAINTY"
     cost = {"target": "U"}
 
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        if self.settings.use_li:
+            self.needs = {"target": ("logits", "loc_tightness")}
+
     def select(self, context: QueryContext) -> Query:
         require_pool(context)
-        table = yield Detections(over=context.pool, fields=("logits",))
+        table = yield Detections(over=context.pool, fields=self.needs["target"])
         both = {
             k: tile_score(
                 table[k], mode=self.settings.mode, agg=self.settings.agg, score_thresh=context.score_thresh
@@ -94,16 +103,29 @@ class Uncertainty(Strategy):
         }
         score = {k: value for k, (value, _) in both.items()}
         n_detected = {k: float(n) for k, (_, n) in both.items()}
-        empty = {k: float(n == 0) for k, (_, n) in both.items()}
-        selected = tuple(context.rank(context.pool, empty, score)[: context.size])
+        scores = {"score": score, "n_detected": n_detected}
+        if self.settings.use_li:
+            scores["li"] = {
+                k: localization_uncertainty(table[k], score_thresh=context.score_thresh) for k in context.pool
+            }
+            scores["score"] = {k: score[k] * scores["li"][k] for k in context.pool}
+        first = 0.0 if context.known_boxes_only else 1.0
+        empty = {k: first * (n == 0) for k, n in n_detected.items()}
+        selected = tuple(context.rank(context.pool, empty, scores["score"])[: context.size])
         return Selection(
             selected=selected,
-            scores={"score": score, "n_detected": n_detected},
-            reasons={k: self._reason(rank, *both[k]) for rank, k in enumerate(selected, start=1)},
+            scores=scores,
+            reasons={
+                k: self._reason(k, rank, scores, bool(first)) for rank, k in enumerate(selected, start=1)
+            },
         )
 
-    def _reason(self, rank: int, score: float, n_detected: int) -> str:
-        if n_detected == 0:
-            return f"rank {rank}: nothing is detected, which counts as most uncertain"
+    def _reason(self, key: str, rank: int, scores: dict[str, dict[str, float]], first: bool) -> str:
+        found, score = scores["n_detected"][key], scores["score"][key]
+        if found == 0:
+            what = "is detected, which counts as most uncertain" if first else "that looks known is detected"
+            return f"rank {rank}: nothing {what}"
         what = f"{self.settings.agg} {self.settings.mode.replace('_', ' ')}"
-        return f"rank {rank}: {what} {score:.3f}, {n_detected} detections"
+        if self.settings.use_li:
+            what += " times box uncertainty"
+        return f"rank {rank}: {what} {score:.3f}, {found:.0f} detections"

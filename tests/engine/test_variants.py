@@ -40,6 +40,16 @@ def test_every_strategy_runs_from_the_same_config_at_its_cost(tiny_config, tmp_p
     assert passes == cost(tmp_path, name)
 
 
+def test_uncertainty_sees_the_boxes_of_known_nuclei_by_an_auxiliary_of_its_own(tiny_config, tmp_path):
+    strategy = ("OSAL.STRATEGY", "uncertainty", "OSAL.UNCERTAINTY.USE_LI", True)
+    boxes = ("OSAL.SCORING.ONE_BOX_PER_NUCLEUS", True, "OSAL.SCORING.KNOWN_BOXES_ONLY", True)
+    run(tiny_config, tmp_path, *strategy, *boxes)
+    passes = json.loads((tmp_path / "rounds/000/timing.json").read_text())["passes"]
+    assert passes == cost(tmp_path, "uncertainty") | cost(tmp_path, "pcss")
+    found = np.load(tmp_path / "rounds/000/scores.npz")["n_detected"]
+    assert found.max() < 20, "the target's 20 boxes a tile overlap"
+
+
 def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
     passes = json.loads((reference / "rounds/000/timing.json").read_text())["passes"]
     assert passes == cost(reference, REFERENCE_STRATEGY)
@@ -50,7 +60,14 @@ def test_osal_nd_looks_with_the_target_at_the_candidates_only(reference):
     [
         ("OSAL.PROTOTYPE.MODE", "ema", "OSAL.PROTOTYPE.NORM", "scaled", "OSAL.PROTOTYPE.TIED_MARGIN", True),
         ("OSAL.PROTOTYPE.MODE", "mean", "OSAL.PROTOTYPE.REFIT", False, "OSAL.PCSS.COUNT_RULE", "both"),
-        ("OSAL.EVIDENCE.MODE", "branch", "OSAL.SCHEDULE.WEIGHTS_PER_ROUND", "continue"),
+        (
+            "OSAL.EVIDENCE.MODE",
+            "branch",
+            "OSAL.EVIDENCE.BACKGROUND",
+            True,
+            "OSAL.SCHEDULE.WEIGHTS_PER_ROUND",
+            "continue",
+        ),
         ("OSAL.EVIDENCE.MODE", "edl", "OSAL.AUXILIARY.NMS", "per_class", "OSAL.DATA.UNKNOWN_POLICY", "class"),
         ("OSAL.AUXILIARY.BACKBONE", "shared", "OSAL.DATA.UNKNOWN_POLICY", "ignore"),
         ("OSAL.DATA.UNKNOWN_POLICY", "ignore", "OSAL.STRATEGY", "random"),

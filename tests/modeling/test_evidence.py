@@ -3,7 +3,14 @@ import torch
 from detectron2.structures import Instances
 
 from osal_detectron2.core.errors import ConfigError
-from osal_detectron2.modeling.evidence import EvidentialBranch, KLSchedule, activate, tmc_loss, vacuity
+from osal_detectron2.modeling.evidence import (
+    EvidentialBranch,
+    KLSchedule,
+    activate,
+    kl_to_uniform,
+    tmc_loss,
+    vacuity,
+)
 
 
 def proposals(*gt_classes):
@@ -78,6 +85,40 @@ def test_branch_learns_from_foreground_without_a_gradient_to_the_features():
     assert loss.item() == pytest.approx(2 * tmc_loss(evidence, torch.tensor([0, 2]), 1.0).mean().item())
     loss.backward()
     assert features.grad is None and branch.evidence.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [((1.0, 1.0, 1.0), 0.0), ((2.0, 1.0), 0.1931472), ((2.0, 2.0), 0.1250928)]
+)
+def test_divergence_from_no_evidence(alpha, expected):
+    """ln 2 - 1/2 by hand; for (2, 2) ln 6 + 2 (psi(2) - psi(4)) = ln 6 - 5/3."""
+    assert kl_to_uniform(torch.tensor([alpha])).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_background_is_zero_evidence_where_told_to_and_weighs_as_much_as_foreground():
+    branch = EvidentialBranch(feature_dim=4, num_classes=3, mode="branch", weight=2.0, background=True)
+    features = torch.rand(5, 4, requires_grad=True)
+    loss = branch.losses(features, proposals(0, 3, 3, -1, 3), 3)["loss_evidence"]
+    evidence = activate(branch.evidence(features), "softplus")
+    foreground = tmc_loss(evidence[[0]], torch.tensor([0]), 1.0).mean()
+    background = kl_to_uniform(evidence[[1, 2, 4]] + 1).mean()
+    assert loss.item() == pytest.approx(2 * (foreground + background).item())
+    loss.backward()
+    assert features.grad is None
+
+    optimizer = torch.optim.SGD(branch.parameters(), lr=0.5)
+    before = branch.fields(features, None)["cls_uncertainty"].mean().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        branch.losses(features, proposals(*[3] * 5), 3)["loss_evidence"].backward()
+        optimizer.step()
+    after = branch.fields(features, None)["cls_uncertainty"].mean().item()
+    assert before < 0.7 and after > 0.9, "what is trained as background ends without evidence"
+
+
+def test_background_evidence_without_a_layer_to_train_names_the_remedy():
+    with pytest.raises(ConfigError, match="OSAL.EVIDENCE.BACKGROUND.*MODE branch.*posthoc"):
+        EvidentialBranch(feature_dim=1, num_classes=2, background=True)
 
 
 def test_branch_without_foreground_gives_a_connected_zero():

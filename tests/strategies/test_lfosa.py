@@ -103,6 +103,12 @@ def test_a_pool_by_hand():
     assert by_sum.scores["known"]["half"] == pytest.approx(6, abs=1e-3)
 
 
+def test_without_li_known_ness_decides_alone():
+    selection = select(get_strategy("lfosa")(use_li=False), [], budget=3)
+    assert set(selection.selected[:2]) == {"pure", "tight"} and selection.selected[2] == "half"
+    assert selection.scores["score"] == selection.scores["known"]
+
+
 def test_an_unknown_aggregation_is_named():
     with pytest.raises(ConfigError, match="OSAL.LFOSA.AGG.*median.*mean, sum"):
         get_strategy("lfosa")(agg="median")

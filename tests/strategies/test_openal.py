@@ -158,6 +158,15 @@ def test_candidates_look_known_and_the_most_uncertain_of_them_are_taken():
     ]
 
 
+def test_without_li_the_entropy_decides_among_the_candidates():
+    selection = Tiles().select(POOL, budget=2, strategy=get_strategy("openal")(use_li=False))
+    assert (
+        selection.scores["score"]
+        == selection.scores["entropy"]
+        != Tiles().select(POOL, budget=2).scores["score"]
+    )
+
+
 def test_a_tile_without_detections_comes_last():
     selection = Tiles().select(POOL, budget=15, strategy=get_strategy("openal")(cand_factor=1.0))
     assert not any(k.startswith("empty") for k in selection.selected)

@@ -60,9 +60,11 @@ def test_aggregations(agg, expected):
     assert result == (pytest.approx(expected), 2)
 
 
-def ask(tables, budget, **settings):
+def ask(tables, budget, known_boxes_only=False, **settings):
     requests = []
-    context = QueryContext(pool=tuple(tables), budget=budget, seed=0, round_index=0)
+    context = QueryContext(
+        pool=tuple(tables), budget=budget, seed=0, round_index=0, known_boxes_only=known_boxes_only
+    )
     selection = play(Uncertainty(**settings), context, lambda r: {k: tables[k] for k in r.over}, requests)
     (request,) = requests
     assert (request.detector, request.source, request.view) == ("target", "detections", "identity")
@@ -92,3 +94,23 @@ def test_mean_and_sum_prefer_other_tiles_and_nothing_detected_comes_first():
 def test_a_wrong_choice_names_the_key(settings, key):
     with pytest.raises(ConfigError, match=f"{key}: .* not one of"):
         Uncertainty(**settings)
+
+
+def test_with_li_the_box_uncertainty_multiplies_the_score_by_hand():
+    tables = {
+        "tight": rows((0.5, 0.25, 0.25)) | {"loc_tightness": np.array([0.9])},
+        "loose": rows((0.6, 0.2, 0.2)) | {"loc_tightness": np.array([0.5])},
+        "empty": rows() | {"loc_tightness": np.array([])},
+    }
+    assert ask(tables, 3, mode="least_confidence").selected == ("empty", "tight", "loose")
+    with_li = ask(tables, 3, mode="least_confidence", use_li=True)
+    assert with_li.selected == ("empty", "loose", "tight")
+    assert with_li.scores["score"] == pytest.approx({"tight": 0.05, "loose": 0.2, "empty": 0.0})
+    assert "least confidence times box uncertainty 0.200" in with_li.reasons["loose"]
+
+
+def test_where_known_boxes_count_alone_a_tile_without_any_comes_last():
+    tables = {"sure": rows((0.98, 0.01, 0.01)), "empty": rows()}
+    selection = ask(tables, 2, known_boxes_only=True)
+    assert selection.selected == ("sure", "empty")
+    assert "nothing that looks known is detected" in selection.reasons["empty"]
