@@ -41,6 +41,7 @@ SMOKE = (
     "tests/scoring",
     "tests/strategies/test_strategies.py",
     "tests/evaluation/test_open_set_coco.py",
+    "tests/evaluation/test_open_set_reference.py",
     "tests/engine/test_variants.py::test_a_query_larger_than_the_pool_takes_the_rest_and_ends",
 )
 WHOLE = ("python", "torch", "torchvision")  # other versions of these go with other versions of everything

@@ -1,4 +1,4 @@
-"""Two small COCO sets without a fault, for the tests of the data-set check to break."""
+"""Small COCO sets without a fault, for tests to break."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from osal_detectron2.data.checks import check_dataset
+from osal_detectron2.data.coco_file import INFO
 
 ROOT = Path(__file__).parents[2]
 KNOWN = ["tumor", "lymphocyte"]
@@ -59,3 +60,47 @@ class MiniatureSet:
             other_json=f"{self.folder}/test.json",
             **options,
         )
+
+
+def serious(findings) -> list[tuple[str, str]]:
+    return [(finding.level, finding.check) for finding in findings if finding.level != INFO]
+
+
+def sound() -> dict:
+    """Two tiles; b.png first in the file, without boxes and without a group."""
+    return {
+        "images": [
+            {"id": 7, "file_name": "b.png", "width": 40, "height": 30},
+            {"id": 3, "file_name": "a.png", "width": 40, "height": 30, "group": "slide-1"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 3, "category_id": 30, "bbox": [1, 2, 5, 6]},
+            {"id": 2, "image_id": 3, "category_id": 10, "bbox": [2, 2, 5.5, 6], "iscrowd": 1},
+            {"id": 3, "image_id": 3, "category_id": 20, "bbox": [3, 2, 5, 6], "iscrowd": 0},
+        ],
+        "categories": [
+            {"id": 10, "name": "stroma"},
+            {"id": 20, "name": "lymphocyte"},
+            {"id": 30, "name": "tumor"},
+        ],
+    }
+
+
+def write_set(folder: Path, data: dict, name: str = "set.json") -> str:
+    for image in data.get("images", []):
+        if isinstance(image, dict) and isinstance(image.get("file_name"), str):
+            Image.new("RGB", (40, 30)).save(folder / Path(image["file_name"]).name)
+    (folder / name).write_text(json.dumps(data))
+    return str(folder / name)
+
+
+def parents(boxes, width=100, height=60, name="slide/p.png", **image) -> dict:
+    """One image with these xywh boxes, to be cut into tiles."""
+    return {
+        "images": [{"id": 5, "file_name": name, "width": width, "height": height, **image}],
+        "annotations": [
+            {"id": row, "image_id": 5, "category_id": 1, "bbox": list(box)}
+            for row, box in enumerate(boxes, 1)
+        ],
+        "categories": [{"id": 1, "name": "tumor"}],
+    }

@@ -1,6 +1,6 @@
 """The overhead benchmark runs end to end, and its ratios are those of the turns."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from functools import partial
@@ -20,11 +20,10 @@ SCRIPT = ROOT / "benchmarks/overhead.py"
 
 @pytest.fixture(scope="module")
 def overhead():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("overhead", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
+    """The script as a module, with what lies beside it."""
     path = sys.path.copy()
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPT.parent))
+    module = importlib.import_module("overhead")
     sys.path[:] = path
     return module
 

@@ -1,8 +1,10 @@
-"""What holds the code in shape before a commit is what holds it in `make lint`."""
+"""What holds the code in shape: before a commit, in `make lint`, and that files can be read at a sitting."""
 
 import re
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,3 +29,15 @@ def test_the_layers_of_the_architecture_page_are_those_that_import_linter_holds(
             layers.append(set())
         layers[-1] |= {name.removesuffix(".py") for name in re.findall(r"`([\w.]+)`", names)}
     assert layers == held
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="only a clone knows which files are the repository's"
+)
+def test_no_python_file_is_longer_than_300_lines():
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in paths}
+    long = [f"{name} ({lines})" for name, lines in lengths.items() if lines > 300]
+    assert len(lengths) > 100
+    assert not long, f"{', '.join(long)}: over 300 lines; move one idea of it into a file of its own"
