@@ -220,7 +220,7 @@ def main(argv=None) -> int:
     one.add_argument("--max-minutes", type=float, default=1e9, help="no cell begins later than this")
     tuned(one)
     one.set_defaults(call=run)
-    one = commands.add_parser("full", help="print how soon each arm has 90 % of what all tiles give")
+    one = commands.add_parser("full", help="print how soon each arm has 90 %% of what all tiles give")
     one.add_argument("--cache", type=Path, required=True)
     one.add_argument("--output", type=Path, required=True, help="folder of the cells")
     one.add_argument("--settings", nargs="+", choices=list(KNOWN), default=["3_4", "2_5"])
