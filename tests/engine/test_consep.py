@@ -34,7 +34,7 @@ def tiles_of(split: str, images: int, folder: Path) -> Path:
 
 def test_the_shipped_config_runs_on_real_tiles(tmp_path):
     options = ["MODEL.DEVICE", "cpu", "MODEL.TORCHVISION.WEIGHTS", WEIGHTS]
-    for split, images in (("train", 2), ("test", 1)):
+    for split, images in (("train", 1), ("test", 1)):
         options += [f"OSAL.DATA.{split.upper()}_JSON", tiles_of(split, images, tmp_path)]
         options += [f"OSAL.DATA.{split.upper()}_IMAGE_ROOT", tmp_path / "tiles" / "images"]
     options += ["OSAL.BUDGET.NUM_QUERIES", 1, "OSAL.SCHEDULE.MIN_ITERS", 4, "OSAL.SCHEDULE.EPOCHS", 0.0]
@@ -43,5 +43,5 @@ def test_the_shipped_config_runs_on_real_tiles(tmp_path):
     assert train(config, "OUTPUT_DIR", folder, *options) == 0
     assert verify(folder) == []
     rows = read_curve(folder)
-    assert [row["labelled_tiles"] for row in rows] == [2, 7]
+    assert [row["labelled_tiles"] for row in rows] == [1, 3]
     assert rows[0]["known_queried"] + rows[0]["unknown_queried"] > 0
