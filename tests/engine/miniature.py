@@ -31,6 +31,18 @@ OSAL:
   EVAL: {{GALLERY_TILES: 2, CURVES: False}}
 """
 
+# A mean teacher that has something to say in so short a training.
+SEMI = (
+    "OSAL.SEMI.ENABLED",
+    True,
+    "OSAL.SEMI.BURN_IN",
+    0.25,
+    "OSAL.SEMI.SCORE_THRESH",
+    0.3,
+    "OSAL.SEMI.FLOOR",
+    0.2,
+)
+
 
 def train(config, *options, flags=()):
     """`osal train` in this process; returns its exit code."""

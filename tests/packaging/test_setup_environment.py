@@ -92,7 +92,11 @@ def test_failures_of_pip_are_told_apart(output, message):
 
 def test_without_an_index_one_message_and_nothing_counts_as_done(tmp_path):
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
-    environ.update(PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL="http://127.0.0.1:9/simple")
+    environ.update(
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_RETRIES="0",  # nobody to wait for
+    )
     command = [sys.executable, str(SCRIPT), "--venv", str(tmp_path / "venv")]
     for _ in range(2):  # the second run meets the half-made environment of the first
         done = subprocess.run(command, env=environ, capture_output=True, text=True)
