@@ -29,6 +29,7 @@ data: setup ## draw the synthetic data set into datasets/synthetic
 demo: data ## a whole active learning run on the synthetic data, on a CPU; again: goes on where it stopped
 	@$(KEEP_MEMORY) $(VENV_PYTHON) -m osal_detectron2 train --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
 	@echo "These were drawn tiles, labelled by their hidden truth; the detector went on learning from round to round."
+	@echo "For the commands osal ... above and in the docs, first: . .venv/bin/activate"
 	@echo "Look at output/quickstart/curves.png and output/quickstart/rounds/000/gallery.png: what it asked for, and why."
 	@echo "Your own tiles: five commands in README.md, Use it. People who label: docs/human_oracle.md"
 

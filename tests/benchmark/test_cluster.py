@@ -48,6 +48,12 @@ def states(slurm):
     return {path.stem: path.read_text() for path in slurm.glob("*.state")}
 
 
+def one_cell(grid_file, tmp_path) -> list[str]:
+    """The words of `osal benchmark` for one cell as a job."""
+    words = [str(grid_file), "--output", str(tmp_path / "out"), "--only", "random", *ONE]
+    return [*words, "--cluster", "slurm", "--max-minutes", "2"]
+
+
 def test_jobs_of_slurm_give_the_results_of_local_cells(grid_file, finished, slurm, tmp_path):
     words = [str(grid_file), "--output", str(tmp_path / "out"), "--jobs", "2", "--only", "random,full", *ONE]
     words += [
@@ -79,18 +85,7 @@ def test_jobs_of_slurm_give_the_results_of_local_cells(grid_file, finished, slur
 def test_a_job_outlives_a_time_limit_and_the_grid_and_is_found_again(
     grid_file, finished, slurm, tmp_path, capsys
 ):
-    words = [
-        str(grid_file),
-        "--output",
-        str(tmp_path / "out"),
-        "--only",
-        "random",
-        *ONE,
-        "--cluster",
-        "slurm",
-        "--max-minutes",
-        "2",
-    ]
+    words = one_cell(grid_file, tmp_path)
     run = tmp_path / "out/cells/3_4/all/random/0"
     process = subprocess.Popen([PYTHON, "-c", GRID, programs.python(), TOOL, *words])
     for path in (run / "rounds/init/commit.json", slurm / "1.requeued"):
@@ -111,18 +106,7 @@ def test_a_job_outlives_a_time_limit_and_the_grid_and_is_found_again(
 
 def test_at_the_time_limit_of_the_grid_jobs_are_cancelled(grid_file, slurm, tmp_path):
     (slurm / "hold").touch()
-    words = [
-        str(grid_file),
-        "--output",
-        str(tmp_path / "out"),
-        "--only",
-        "random",
-        *ONE,
-        "--cluster",
-        "slurm",
-        "--max-minutes",
-        "2",
-    ]
+    words = one_cell(grid_file, tmp_path)
     assert osal("benchmark", *words, "--max-minutes", "0.01") == OUT_OF_TIME
     assert states(slurm) == {"1": "CANCELLED"}
 
@@ -134,18 +118,7 @@ def test_a_cell_whose_job_dies_is_a_failure_that_names_the_job(
 
     monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
     monkeypatch.setenv("OSAL_TEST_PYTHON", "/bin/false")
-    words = [
-        str(grid_file),
-        "--output",
-        str(tmp_path / "out"),
-        "--only",
-        "random",
-        *ONE,
-        "--cluster",
-        "slurm",
-        "--max-minutes",
-        "2",
-    ]
+    words = one_cell(grid_file, tmp_path)
     assert osal("benchmark", *words) == 1
     assert "Slurm's job 1 ended as FAILED, see " in capsys.readouterr().err
 
@@ -164,18 +137,7 @@ def test_wrong_options_are_one_line(slurm, words, message):
 
 
 def test_what_sbatch_refuses_is_said_in_its_words(grid_file, slurm, tmp_path, capsys):
-    words = [
-        str(grid_file),
-        "--output",
-        str(tmp_path / "out"),
-        "--only",
-        "random",
-        *ONE,
-        "--cluster",
-        "slurm",
-        "--max-minutes",
-        "2",
-    ]
+    words = one_cell(grid_file, tmp_path)
     assert osal("benchmark", *words, "--slurm", "partition=nowhere") == 1
     assert "invalid partition specified: nowhere; the options of --slurm" in capsys.readouterr().err
 
