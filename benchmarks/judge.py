@@ -24,8 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from osal_detectron2.benchmark.screening import frozen  # noqa: E402
-from osal_detectron2.benchmark.screening.agreement import agreement_table  # noqa: E402
+from protocol import frozen  # noqa: E402
+from protocol.agreement import agreement_table  # noqa: E402
+
 from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import read_json, write_json  # noqa: E402
 

@@ -21,12 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
-from osal_detectron2.benchmark.screening.cell import CellName, full_annotation, run_cell  # noqa: E402
-from osal_detectron2.benchmark.screening.detector import POLICIES, Recipe  # noqa: E402
-from osal_detectron2.benchmark.screening.frozen import class_agnostic  # noqa: E402
-from osal_detectron2.benchmark.screening.paired import seconds_to_reach, share_of_seconds  # noqa: E402
-from osal_detectron2.benchmark.screening.pool import (  # noqa: E402
+from protocol.cell import CellName, full_annotation, run_cell  # noqa: E402
+from protocol.detector import POLICIES, Recipe  # noqa: E402
+from protocol.frozen import class_agnostic  # noqa: E402
+from protocol.paired import seconds_to_reach, share_of_seconds  # noqa: E402
+from protocol.pool import (  # noqa: E402
     KNOWN,
     LOCALISER_IMAGES,
     SPLITS,
@@ -37,9 +36,11 @@ from osal_detectron2.benchmark.screening.pool import (  # noqa: E402
     read_cache,
     split_images,
 )
-from osal_detectron2.benchmark.screening.price import COSTS  # noqa: E402
-from osal_detectron2.benchmark.screening.report import write_report  # noqa: E402
-from osal_detectron2.benchmark.screening.rules import ARMS  # noqa: E402
+from protocol.price import COSTS  # noqa: E402
+from protocol.report import write_report  # noqa: E402
+from protocol.rules import ARMS  # noqa: E402
+
+from osal_detectron2.benchmark.provenance import commit, hardware  # noqa: E402
 from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import write_json  # noqa: E402
 from osal_detectron2.evaluation.table import markdown_table  # noqa: E402
@@ -60,8 +61,7 @@ def localiser(args) -> None:
 def features(args) -> None:
     """Cache every image; images that are there are left alone."""
     import torch
-
-    from osal_detectron2.benchmark.screening.features import ImageNetFeatures, Localiser, cache_image
+    from protocol.features import ImageNetFeatures, Localiser, cache_image
 
     torch.set_num_threads(1)
     imagenet, localiser = ImageNetFeatures(args.weights), Localiser(args.localiser)

@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from protocol import frozen
+from protocol.agreement import agreement_table
 
-from osal_detectron2.benchmark.screening import frozen
-from osal_detectron2.benchmark.screening.agreement import agreement_table
 from osal_detectron2.core.errors import DataError
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from osal_detectron2.benchmark.screening.paired import compare, difference, seconds_to_reach, share_of_seconds
+from protocol.paired import compare, difference, seconds_to_reach, share_of_seconds
 
 
 def test_paired_interval_by_hand_and_its_verdict():

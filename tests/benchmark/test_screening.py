@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from osal_detectron2.benchmark.screening.cell import CellName, run_cell
-from osal_detectron2.benchmark.screening.detector import Recipe, State, train, training_set
-from osal_detectron2.benchmark.screening.information import _weights, information_per_second
-from osal_detectron2.benchmark.screening.pool import (
+from protocol.cell import CellName, run_cell
+from protocol.detector import Recipe, State, train, training_set
+from protocol.information import _weights, information_per_second
+from protocol.pool import (
     KNOWN,
     LOCALISER_IMAGES,
     FeatureSpace,
     build_scene,
     split_images,
 )
-from osal_detectron2.benchmark.screening.precision import evaluate, overlaps
-from osal_detectron2.benchmark.screening.price import COSTS, prices
-from osal_detectron2.benchmark.screening.regression import fit, logits
-from osal_detectron2.benchmark.screening.rules import ARMS, effective
+from protocol.precision import evaluate, overlaps
+from protocol.price import COSTS, prices
+from protocol.regression import fit, logits
+from protocol.rules import ARMS, effective
+
 from osal_detectron2.core.budget import fill
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import kendalltau
 
-from ...evaluation.table import markdown_table
+from osal_detectron2.evaluation.table import markdown_table
+
 from .paired import difference
 
 _TITLES = (

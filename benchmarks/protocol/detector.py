@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ...core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError
+
 from .pool import Scene
 from .price import CostModel
 from .regression import fit, logits

@@ -12,8 +12,9 @@ from PIL import Image
 from torchvision.models import mobilenet_v2
 from torchvision.ops import nms, roi_align
 
-from ...core.store import atomic_path
-from ...data.windows import tile_starts
+from osal_detectron2.core.store import atomic_path
+from osal_detectron2.data.windows import tile_starts
+
 from .pool import region_grid
 
 UPSAMPLING = 2  # nuclei are some 18 px wide, ImageNet's objects more
@@ -81,7 +82,7 @@ class Localiser:
     """A run of `osal train` with the one class "nucleus"."""
 
     def __init__(self, folder: str | Path) -> None:
-        from ...deploy.load import load_detector
+        from osal_detectron2.deploy.load import load_detector
 
         rcnn = load_detector(folder).target.eval()
         rcnn.roi_heads.box_predictor.test_score_thresh = SCORE_THRESH
@@ -118,7 +119,7 @@ class Localiser:
         """(n, d) box features of given boxes (n, 4), each from the window of a grid that has its centre."""
         from detectron2.structures import Boxes
 
-        from ...modeling.features import pool_box_features
+        from osal_detectron2.modeling.features import pool_box_features
 
         out = np.zeros((len(boxes), self.rcnn.roi_heads.box_predictor.cls_score.in_features), np.float32)
         center = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.errors import DataError
-from ...core.seeding import generator
+from osal_detectron2.core.errors import DataError
+from osal_detectron2.core.seeding import generator
+
 from .precision import overlaps
 
 # benchmarks/protocol.md: bought by everybody beforehand, and for tuning alone.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.store import atomic_path, write_json
-from ...evaluation.table import markdown_table
+from osal_detectron2.core.store import atomic_path, write_json
+from osal_detectron2.evaluation.table import markdown_table
+
 from .paired import after_first, compare, random_of_drop, random_of_policy, random_tiles, seconds_to_reach
 
 SUMMARY_SCHEMA = "osal-screening-summary/1"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from ...core.seeding import tie_hash
+from osal_detectron2.core.seeding import tie_hash
+
 from .detector import State
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from ...core.errors import DataError
+from osal_detectron2.core.errors import DataError
 
 TILE_SIDE = 250  # IMS_PER_BATCH counts tiles of this side; smaller regions come in as many pixels
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core.budget import fill
+from osal_detectron2.core.budget import fill
+
 from .detector import Recipe, State, posteriors, train
 from .order import shuffled
 from .pool import Scene

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...strategies import QueryContext, Selection, get_strategy
-from ...strategies.base import Pass, check_selection
+from osal_detectron2.strategies import QueryContext, Selection, get_strategy
+from osal_detectron2.strategies.base import Pass, check_selection
+
 from .detector import State
 
 TARGET_SCORE, AUXILIARY_SCORE = 0.05, 0.3
