@@ -113,6 +113,12 @@ class State:
         return p / p.sum(axis=1, keepdims=True)
 
     @cached_property
+    def open_set_logits(self) -> np.ndarray:
+        """(n, K + 2): the known classes, all unknown nuclei as one, background."""
+        w = train(self.scene, self.labelled, policy="class", recipe=self.recipe)
+        return logits(self.scene.x, w)
+
+    @cached_property
     def have(self) -> np.ndarray:
         """(K,) labelled nuclei of each known class."""
         return self.scene.counts[list(self.labelled), :-1].sum(axis=0)

@@ -1,6 +1,7 @@
 """The arms: from a state, regions in the order in which they should be labelled."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from .detector import State
 from .information import information_per_second
 from .order import shuffled
-from .package_rules import affordable, select
+from .package_rules import BoxSet, affordable, select
 
 # Likeness of nuclei of one region, and of one image: fixed beforehand, not tuned.
 RHO_REGION, RHO_IMAGE = 0.2, 0.05
@@ -120,6 +121,16 @@ def _forecast(state: State, oracle: bool) -> tuple[np.ndarray, np.ndarray]:
     return state.scene.counts[:, :-1], np.array([state.seconds(i) for i in range(len(state.scene.keys))])
 
 
+# The second stage as the paper's words allow: each change alone, then all of them. The same boxes for its rivals.
+_CHANGES = {
+    "score_03": BoxSet(score=0.3),
+    "one_box": BoxSet(one_a_nucleus=True),
+    "known_boxes": BoxSet(known_only=True),
+    "background": BoxSet(background=True),
+}
+_BOXES = BoxSet(one_a_nucleus=True, known_only=True, score=0.3)
+_ALL = replace(_BOXES, background=True)
+
 Rule = Callable[[State], Iterable[int]]
 ARMS: dict[str, Rule] = {
     "random": partial(package, name="random"),
@@ -131,7 +142,9 @@ ARMS: dict[str, Rule] = {
     "count_all": partial(package, name="count_all"),
     "pcss": partial(package, name="pcss_by_label"),
     "osal_nd": partial(package, name="osal_nd", count_rule="label"),
-    "osal_nd_wo_li_score_05": partial(package, name="osal_nd_wo_li", count_rule="label", score_thresh=0.5),
+    "osal_nd_wo_li_score_05": partial(
+        package, name="osal_nd_wo_li", count_rule="label", boxes=BoxSet(score=0.5)
+    ),
     "osal_nd_plus": partial(package, name="osal_nd_plus"),
     "predicted_count": predicted_count,
     "count_per_second": count_per_second,
@@ -142,4 +155,17 @@ ARMS: dict[str, Rule] = {
     "information_per_second": information_per_second,
     "oracle_plus_per_second": partial(plus_per_second, oracle=True),
     "oracle_looks_per_second": partial(looks_per_second, oracle=True),
+    **{
+        f"osal_nd_{change}": partial(package, name="osal_nd", count_rule="label", boxes=b)
+        for change, b in _CHANGES.items()
+    },
+    "osal_nd_all_changes": partial(package, name="osal_nd", count_rule="label", boxes=_ALL),
+    "osal_nd_wo_li_all_changes": partial(package, name="osal_nd_wo_li", count_rule="label", boxes=_ALL),
+    **{
+        f"{rival}{'' if li else '_wo'}_li{suffix}": partial(package, name=rival, use_li=li, boxes=b)
+        for rival in ("uncertainty", "lfosa", "openal")
+        for li in (True, False)
+        for suffix, b in (("", BoxSet()), ("_same_boxes", _BOXES))
+        if (rival, li, suffix) != ("uncertainty", False, "")  # that is the arm "uncertainty"
+    },
 }
