@@ -140,3 +140,13 @@ class Campaign:
 
 def _tuples(settings: Mapping) -> dict:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def run_folders(folder: str | Path) -> list[Path]:
+    """The run folders of a campaign, or `folder` itself where it is a run. Raises LedgerError if it is neither."""
+    folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        return [Ledger.open(folder).folder]
+    campaign = Campaign.open(folder)
+    places = (folder / FIRST_RECORD, folder / TEST_RECORD, campaign.run)
+    return [place for place in places if Ledger.exists(place)]

@@ -41,6 +41,10 @@ COMMANDS = {
     "run export": ("run_labels:export", "write the waiting batch for an annotation tool"),
     "run import": ("run_labels:take", "take the labels that people made into the waiting batch"),
     "run prefer": ("run_labels:prefer", "say whose answers count where annotators disagree"),
+    "run agreement": (
+        "run_agreement:agreement",
+        "how far annotators agree: F1 and kappa per class and pair, tiles to discuss",
+    ),
     "run report": ("run_report:report", "rebuild the report of one run, or compare several"),
     "run detections": ("run_detections:detections", "draw what the final detectors of several runs find"),
     "campaign init": ("campaign:begin", "begin a campaign from a bare folder of images and some class names"),

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..core.agreement import difference
 from ..core.errors import DataError, LedgerError
 from ..core.labels import LabelFile, TileLabels
 from ..core.store import read_json, write_json
 from ..exchange.batch import DISPUTED, PENDING, Request
-from .agreement import difference, work_of
+from .work import work_of
 
 IMPORTED_SCHEMA = "osal-imported/2"
 _ONE_ANSWER_SCHEMA = "osal-imported/1"  # {"tiles": {key: answer}}: the latest one alone, whoever gave it

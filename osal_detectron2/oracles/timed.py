@@ -8,8 +8,8 @@ from pathlib import Path
 from ..core.cost_fit import MIN_TILES, PRICES, TimedTile, fit_cost, fit_each
 from ..core.labels import Work
 from ..exchange.batch import Request
-from .agreement import work_of
 from .answers import Answer, Answers
+from .work import work_of
 
 
 def timed_tiles(run_folder: str | Path) -> list[TimedTile]:

@@ -5,9 +5,10 @@ import json
 import pytest
 from waiting_run import BATCH, export, files, put, reviewed
 
+from osal_detectron2.commands.main import main
+from osal_detectron2.core.agreement import difference
 from osal_detectron2.core.errors import ConfigError, DataError
 from osal_detectron2.core.labels import LabelFile, TileLabels
-from osal_detectron2.oracles.agreement import difference
 from osal_detectron2.oracles.answers import Answers
 from osal_detectron2.oracles.exchange import import_batch, prefer_annotator
 from osal_detectron2.oracles.progress import batch_status
@@ -138,3 +139,18 @@ def test_agreement_is_one_to_one_at_half_overlap_and_by_class():
     empty = TileLabels("reviewed_empty")
     assert difference(first, empty).words("a", "b") == "a says labelled, b says reviewed_empty"
     assert not difference(empty, empty) and difference(empty, TileLabels("rejected"))
+
+
+def test_the_agreement_of_a_run_is_in_words_and_in_json(run, two, capsys):
+    assert main(["run", "agreement", str(run)]) == 0
+    words = capsys.readouterr().out
+    assert "anna and ben" in words and "lymphocyte or tumor" in words
+    assert words.index(BATCH[0]) < words.index(BATCH[1]), "two nuclei differ on the first, one on the second"
+    assert main(["run", "agreement", str(run), "--json"]) == 0
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    assert (pair["f1"], pair["f1_place"], pair["tiles"]) == (0.0, 1.0, 3)
+    assert pair["kappa"] == pytest.approx(-0.8), "swapped: 0 of 3 alike, by chance (2 * 1 + 1 * 2) / 9"
+
+
+def test_without_a_second_answer_there_is_no_agreement_but_a_way_to_one(run, capsys):
+    assert main(["run", "agreement", str(run)]) == 0 and "--annotator" in capsys.readouterr().out

@@ -5,9 +5,9 @@ import pytest
 from osal_detectron2.core.labels import LabelFile, TileLabels, Work
 from osal_detectron2.core.ledger import Ledger
 from osal_detectron2.exchange.batch import Request, RequestedTile
-from osal_detectron2.oracles.agreement import work_of
 from osal_detectron2.oracles.answers import Answer, Answers
 from osal_detectron2.oracles.timed import describe_cost, timed_tiles
+from osal_detectron2.oracles.work import work_of
 
 KEYS = [f"tile{i}.png" for i in range(24)]
 
