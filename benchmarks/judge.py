@@ -5,6 +5,8 @@ r"""Does full training agree with the screening? Trains the real detector on lab
     python benchmarks/judge.py run --cells output/screening/cells/official --tiles datasets/consep_tiles \
         --weights output/localiser/model_final.pth --output output/judge \
         --arms random random_known looks_per_second --prices 2 4
+    python benchmarks/judge.py run --cells output/screening/cells/full --tiles datasets/consep_tiles \
+        --weights output/localiser/model_final.pth --output output/judge --arms all --prices 0 --seeds 0
     python benchmarks/judge.py table --cells output/screening/cells/official --output output/judge
 
 Every cell begins with the same weights and sees its labelled nuclei as often as every other, so dense sets get fewer
@@ -25,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from protocol import frozen  # noqa: E402
-from protocol.agreement import agreement_table  # noqa: E402
+from protocol.agreement import agreement_table, saving_table  # noqa: E402
 
 from osal_detectron2.core.errors import OSALError  # noqa: E402
 from osal_detectron2.core.store import read_json, write_json  # noqa: E402
@@ -138,9 +140,9 @@ def run(args) -> None:
 
 
 def table(args) -> None:
-    """Ranks and paired differences of both, for what was judged at the most frequent number of views."""
+    """Ranks and paired differences of both, and seconds saved, at the number of views that most cells have."""
     cells = [read_json(path) for path in sorted((args.output / "cells").glob("*.json"))]
-    print(agreement_table(cells))
+    print(agreement_table(cells), saving_table(cells), sep="\n\n")
 
 
 def main(argv=None) -> int:

@@ -15,12 +15,14 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from protocol.agreement import EVERYTHING  # noqa: E402
 from protocol.cell import CellName, full_annotation, run_cell  # noqa: E402
 from protocol.detector import POLICIES, Recipe  # noqa: E402
 from protocol.frozen import class_agnostic  # noqa: E402
@@ -127,7 +129,10 @@ def run(args) -> None:
 
 
 def full(args) -> None:
-    """What all tiles of 250 px give under `drop`, and how soon each arm has 90 % of it."""
+    """What all tiles of 250 px give under `drop`, and how soon each arm has 90 % of it.
+
+    The tiles themselves become cells of the arm "all", in a folder of their own, for the judge.
+    """
     pool, test = map(tuple, split_images(list(cached_images(args.cache)), "official", 0))
     space = feature_space(args.cache, pool, tuple(args.parts), args.dim, args.shrink)
     rows = []
@@ -135,7 +140,15 @@ def full(args) -> None:
         parts = ((pool, space, setting, 250), (test, space, setting, None))
         scenes = [scene(args.cache, *part) for part in parts]
         recipe = Recipe(args.penalty, args.per_nucleus)
-        point = full_annotation(*scenes, COSTS["default"], policy="drop", recipe=recipe)
+        points = {
+            policy: full_annotation(*scenes, COSTS["default"], policy=policy, recipe=recipe)
+            for policy in POLICIES
+        }
+        for policy, seed in product(POLICIES, args.seeds):
+            name = CellName(setting, 250, "default", policy, EVERYTHING, seed)
+            cell = asdict(name) | {"known_classes": list(scenes[0].known), "points": [points[policy]]}
+            write_json(args.output / "full" / f"{name}.json", cell)
+        point = points["drop"]
         title, level = setting.replace("_", "+"), 0.9 * point["mAP50"]
         rows.append(
             [title, "all tiles", "drop", f"{point['mAP50']:.1f}", f"{point['seconds']:,.0f} s", "", ""]

@@ -93,7 +93,7 @@ def full_annotation(pool: Scene, test: Scene, cost: CostModel, *, policy: str, r
     everything = list(range(len(pool.keys)))
     seconds = float(sum(cost.open + cost.mark * int(n) for n in pool.counts.sum(axis=1)))
     w = train(pool, everything, policy=policy, recipe=recipe)
-    return _point(pool, test, everything, [], w, price=round(seconds), seconds=seconds)
+    return _point(pool, test, everything, everything, w, price=round(seconds), seconds=seconds)
 
 
 def _point(pool: Scene, test: Scene, labelled, queried, w: np.ndarray, *, price: int, seconds: float) -> dict:

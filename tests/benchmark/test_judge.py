@@ -4,7 +4,7 @@ import re
 
 import pytest
 from protocol import frozen
-from protocol.agreement import agreement_table
+from protocol.agreement import EVERYTHING, agreement_table, saving_table
 
 from osal_detectron2.core.errors import DataError
 
@@ -59,3 +59,18 @@ def test_judge_and_screening_are_compared_on_common_seeds():
     text = agreement_table([*cells, judged("a", 2, 99, 99), judged("random", 0, 1, 1, views=5)])
     assert "| 3_4 | 250 | 9000 | a | 2 | 33.50 | 21.00 | +3.00 [+3.00, +3.00] |" in re.sub(" +", " ", text)
     assert "Kendall's tau 0.33 over 3 arms" in text
+
+
+def test_seconds_to_nine_tenths_of_all_tiles_are_compared_with_randoms():
+    def judged(policy, arm, seed, price, seconds, full):
+        where = dict(setting="3_4", side=250, cost="default", policy=policy, price_index=price, views=100)
+        return where | dict(arm=arm, seed=seed, seconds=seconds, mAP50=full)
+
+    cells = [judged("drop", EVERYTHING, s, 0, 9000, 50.0 + s) for s in (-1, 1)]  # 45 is the level
+    for seed in (0, 1):
+        cells += [judged("drop", "random", seed, i, 1000 * (i + 1), 40 + 5 * i) for i in (1, 0)]
+        cells += [judged("class", "random", seed, i, 1000 * (i + 1), 41 + 8 * i) for i in (0, 1)]
+    text = re.sub(" +", " ", saving_table(cells))
+    assert "| 3_4 | 45.0 | drop | random | 1.00 [1.00, 1.00] | 2 |" in text
+    assert "| 3_4 | 45.0 | class | random | 0.75 [0.75, 0.75] | 2 |" in text
+    assert "no cell of all tiles" in saving_table(cells[2:])

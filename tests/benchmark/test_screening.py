@@ -246,6 +246,10 @@ def test_cells_that_are_there_are_kept_and_a_missing_one_comes_back_the_same(pro
     again = json.loads(gone.read_text())
     assert again["points"] == files[gone.name]["points"]
 
+    program.main(["full", *arguments[1:7], "--seeds", "3", "--dim", "6"])
+    everything = json.loads((output / "full" / "2_5-250-default-class-all-3.json").read_text())
+    assert len(everything["points"][0]["queried"]) == everything["points"][0]["regions"] == 16
+
     report = tmp_path / "report"
     assert program.main(["table", "--output", str(output), "--out", str(report)]) == 0
     assert (report / "curves.png").stat().st_size > 0 and "plus_per_second" in (
