@@ -1,7 +1,5 @@
 """The result of one cell: everything that tables and figures need, read from its run folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..core.labels import LabelFile

@@ -1,7 +1,5 @@
 """Starts the cells of a grid as jobs of Slurm, by submitit (the extra `cluster`)."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What detectors find on a tile, side by side: found, missed and extra nuclei (Fig. 5)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

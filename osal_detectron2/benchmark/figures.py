@@ -1,7 +1,5 @@
 """The figures of the benchmark: one panel a setting, one line a method, means over folds and seeds."""
 
-from __future__ import annotations
-
 import io
 import statistics
 from collections.abc import Collection, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The detector that a finished run ended with, used on tiles of its test set. Writes nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The grid file: which runs a benchmark consists of, and in which order."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

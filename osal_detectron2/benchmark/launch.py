@@ -1,7 +1,5 @@
 """Starts the cells of a grid as processes of this machine; cluster.py starts them as jobs of Slurm."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

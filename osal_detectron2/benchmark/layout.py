@@ -1,7 +1,5 @@
 """The page: sizes and fonts of a paper, panels, and a legend below them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What a result was made with: the commit of the code and the hardware."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

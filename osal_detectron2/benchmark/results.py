@@ -1,7 +1,5 @@
 """The cell files of a benchmark, read back: one JSON for each method, setting, fold and seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs the cells of a grid as processes of `osal train`, several at a time, and collects their results."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

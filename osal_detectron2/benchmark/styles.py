@@ -1,7 +1,5 @@
 """How each method looks in every figure: the paper's name, a colour, a marker and a line."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The table of the benchmark: means over folds and seeds, and each method against a reference, pair by pair."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

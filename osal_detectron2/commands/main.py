@@ -6,8 +6,6 @@ raises OSALError for what the user can mend. The file imports what it needs with
 quick and works without numpy, torch and Detectron2.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import importlib

@@ -1,7 +1,5 @@
 """Detections of images, each nucleus with its uncertainty and a flag for "looks unknown"."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The target detector as files that need nothing of ours: a plain Detectron2 checkpoint, and TorchScript."""
 
-from __future__ import annotations
-
 import copy
 import io
 import sys

@@ -1,7 +1,5 @@
 """Detections as GeoJSON that QuPath opens (0.3 or later: drop the file on the image, or File > Import objects)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What to predict on: a folder of images or a COCO file, and large images in overlapping windows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath

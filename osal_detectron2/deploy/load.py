@@ -1,7 +1,5 @@
 """The detector of a run, of one of its checkpoints, or of an exported folder. Reads only."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Predict on images and write what was found: COCO results, GeoJSON for QuPath, overlays."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import Counter

@@ -1,7 +1,5 @@
 """Detections of overlapping windows of an image put together, each nucleus once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

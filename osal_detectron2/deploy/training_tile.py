@@ -1,7 +1,5 @@
 """How large the tiles were that a detector was trained on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import median
 

@@ -1,7 +1,5 @@
 """Boxes on a picture and the legend that explains them, for galleries and overlays."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The learning curves as a picture: over the time that annotation takes and over labelled tiles."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 

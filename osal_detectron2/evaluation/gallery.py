@@ -1,7 +1,5 @@
 """Pictures of queried tiles: what was asked for, why, what the oracle answered, and what the detector had found."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections import Counter

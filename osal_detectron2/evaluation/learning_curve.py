@@ -1,7 +1,5 @@
 """The learning curve of a run, read back from its folder: what each round cost, found and scored."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

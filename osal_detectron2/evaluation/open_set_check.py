@@ -1,7 +1,5 @@
 """Whether the prototypes tell known from unknown nuclei at all, or the open-set part of a run is inert."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

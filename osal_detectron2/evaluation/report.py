@@ -1,7 +1,5 @@
 """The report of a run, rebuilt at any time from its files alone."""
 
-from __future__ import annotations
-
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence

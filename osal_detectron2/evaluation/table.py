@@ -1,7 +1,5 @@
 """The table of a run as text: what each round cost, how its detector scored, and what was gained in all."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 

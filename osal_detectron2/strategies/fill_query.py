@@ -7,8 +7,6 @@ price ends before the list. Passes of a query are kept, so that to ask again cos
 features or other views of a tile (OpenAL, CALD).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
