@@ -29,36 +29,31 @@ def benchmark(parser: argparse.ArgumentParser) -> None:
         return [int(name) for name in names(text)]
 
     parser.epilog = EPILOG
-    parser.add_argument("grid", help="grid file (YAML)")
-    parser.add_argument("--output", type=Path, default=Path("output/bench"), help="folder of this grid")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time (default 1)")
-    parser.add_argument(
-        "--gpus", type=names, default=[], help="GPU numbers to share among the jobs, e.g. 0,1"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("grid", help="grid file (YAML)")
+    add("--output", type=Path, default=Path("output/bench"), help="folder of this grid")
+    add("--jobs", type=int, default=1, help="cells at a time (default 1)")
+    add("--gpus", type=names, default=[], help="GPU numbers to share among the jobs, e.g. 0,1")
+    add(
         "--cluster",
         choices=["slurm"],
         help="cells are jobs there, --jobs of them queued or running at a time",
     )
-    parser.add_argument(
+    add(
         "--slurm",
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
         help="options of sbatch, e.g. partition=gpu,gpus_per_node=1,time=240 (minutes)",
     )
-    parser.add_argument("--max-minutes", type=float, help="stop cleanly after so many minutes")
-    parser.add_argument("--only", type=names, default=[], metavar="METHODS", help="methods, with commas")
-    parser.add_argument("--settings", type=names, default=[], help="settings, with commas")
-    parser.add_argument("--folds", type=names, default=[], help="folds, with commas")
-    parser.add_argument("--seeds", type=numbers, default=[], help="seeds, with commas")
-    parser.add_argument(
-        "--list", action="store_true", help="check the grid, list its cells and their state, and stop"
-    )
-    parser.add_argument("--commit", default="", help="what to record as commit where there is no git")
-    parser.add_argument(
-        "options", nargs="*", default=[], metavar="KEY VALUE", help="config options of every cell"
-    )
+    add("--max-minutes", type=float, help="stop cleanly after so many minutes")
+    add("--only", type=names, default=[], metavar="METHODS", help="methods, with commas")
+    add("--settings", type=names, default=[], help="settings, with commas")
+    add("--folds", type=names, default=[], help="folds, with commas")
+    add("--seeds", type=numbers, default=[], help="seeds, with commas")
+    add("--list", action="store_true", help="check the grid, list its cells and their state, and stop")
+    add("--commit", default="", help="what to record as commit where there is no git")
+    add("options", nargs="*", default=[], metavar="KEY VALUE", help="config options of every cell")
     parser.set_defaults(call=_benchmark)
 
 

@@ -19,14 +19,15 @@ One line a finding, with its remedy. Exit code 1 if there is an ERROR, else 0.
 
 def check(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    parser.add_argument("--json", required=True, help="COCO JSON of the training set")
-    parser.add_argument("--image-root", required=True, help="folder of its images")
-    parser.add_argument("--known", nargs="+", required=True, metavar="CLASS", help="classes to be detected")
-    parser.add_argument("--other-json", help="COCO JSON of the test set: checked too, and for leakage")
-    parser.add_argument("--other-root", help="folder of the test images (default: --image-root)")
-    parser.add_argument("--config-file", help="Detectron2 config: detection limit, anchors, resizing")
-    parser.add_argument("--max-lines", type=int, default=5, help="lines for each kind of finding (default 5)")
-    parser.add_argument("--json-report", metavar="FILE", help="write all findings to FILE")
+    add = parser.add_argument
+    add("--json", required=True, help="COCO JSON of the training set")
+    add("--image-root", required=True, help="folder of its images")
+    add("--known", nargs="+", required=True, metavar="CLASS", help="classes to be detected")
+    add("--other-json", help="COCO JSON of the test set: checked too, and for leakage")
+    add("--other-root", help="folder of the test images (default: --image-root)")
+    add("--config-file", help="Detectron2 config: detection limit, anchors, resizing")
+    add("--max-lines", type=int, default=5, help="lines for each kind of finding (default 5)")
+    add("--json-report", metavar="FILE", help="write all findings to FILE")
     parser.set_defaults(call=_check)
 
 

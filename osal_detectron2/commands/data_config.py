@@ -20,30 +20,23 @@ Every value in the file has its reason above it; paths are absolute, so that it 
 
 def config(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    parser.add_argument("--json", help="COCO JSON of the tiles to choose from")
-    parser.add_argument("--image-root", help="folder of its images (default: that of the JSON)")
-    parser.add_argument("--images", metavar="FOLDER", help="instead of both: a folder of unlabelled tiles")
-    parser.add_argument(
-        "--test-json", help="COCO JSON to measure on; without it a run does not say how good it is"
-    )
-    parser.add_argument(
-        "--test-image-root", help="folder of its images (default: that of the training images)"
-    )
-    parser.add_argument("--known", nargs="+", default=[], metavar="CLASS", help="classes to be detected")
-    parser.add_argument("--unknown", nargs="+", default=["other"], metavar="CLASS", help="with --images: other classes "
-                        "that annotators may choose (default: other)")  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="FILE", help="the config, e.g. my.yaml")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="ImageNet weights of a network of torchvision"
-    )
-    parser.add_argument("--network", default="", help="its name, e.g. resnet18 (default: found out)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where a GPU is usable")
-    parser.add_argument(
-        "--oracle", choices=("simulated", "human"), help="who labels (default: the JSON if it can)"
-    )
-    parser.add_argument("--nucleus-size", type=float, metavar="PX", help="without labels: side of a nucleus")
-    parser.add_argument("--output-dir", help="where the run goes (default: output/NAME of --out)")
-    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    add = parser.add_argument
+    add("--json", help="COCO JSON of the tiles to choose from")
+    add("--image-root", help="folder of its images (default: that of the JSON)")
+    add("--images", metavar="FOLDER", help="instead of both: a folder of unlabelled tiles")
+    add("--test-json", help="COCO JSON to measure on; without it a run does not say how good it is")
+    add("--test-image-root", help="folder of its images (default: that of the training images)")
+    add("--known", nargs="+", default=[], metavar="CLASS", help="classes to be detected")
+    add("--unknown", nargs="+", default=["other"], metavar="CLASS",
+        help="with --images: other classes that annotators may choose (default: other)")  # fmt: skip
+    add("--out", required=True, metavar="FILE", help="the config, e.g. my.yaml")
+    add("--weights", default="", metavar="FILE", help="ImageNet weights of a network of torchvision")
+    add("--network", default="", help="its name, e.g. resnet18 (default: found out)")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where a GPU is usable")
+    add("--oracle", choices=("simulated", "human"), help="who labels (default: the JSON if it can)")
+    add("--nucleus-size", type=float, metavar="PX", help="without labels: side of a nucleus")
+    add("--output-dir", help="where the run goes (default: output/NAME of --out)")
+    add("--force", action="store_true", help="replace a file that is there")
     parser.set_defaults(call=_config)
 
 

@@ -12,28 +12,23 @@ Afterwards nucls_5_2_random_fold1_train and its relatives can be used in DATASET
 
 def nucls(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--release", required=True, metavar="DIR", help="unpacked release: rgb/, csv/, train_test_splits/"
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="where annotations/ goes (default: the release folder itself)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--release", required=True, metavar="DIR", help="unpacked release: rgb/, csv/, train_test_splits/")
+    add("--out", metavar="DIR", help="where annotations/ goes (default: the release folder itself)")
+    add(
         "--classes-from",
         choices=list(TABLES),
         default="main",
         help="column that the seven classes are made from (default: main)",
     )
-    parser.add_argument(
+    add(
         "--ambiguous",
         choices=AMBIGUOUS_POLICIES,
         default="drop",
         help="apoptotic bodies and unlabeled nuclei: drop them (default), count them as the class other, or "
         "ignore them (kept with iscrowd=1, which training skips)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the random, slide and hospital folds (default: 0)"
-    )
+    add("--seed", type=int, default=0, help="of the random, slide and hospital folds (default: 0)")
     parser.set_defaults(call=_nucls)
 
 
@@ -41,10 +36,6 @@ def _nucls(args) -> None:
     from ..data.nucls_prepare import prepare
 
     report = prepare(
-        args.release,
-        out=args.out,
-        classes_from=args.classes_from,
-        ambiguous=args.ambiguous,
-        seed=args.seed,
+        args.release, out=args.out, classes_from=args.classes_from, ambiguous=args.ambiguous, seed=args.seed
     )
     print("\n".join(report.lines()))

@@ -12,14 +12,13 @@ It is prepared as osal data nucls would. A complete set made with the same param
 
 def synthetic(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder, or one made by this tool")
-    parser.add_argument("--tiles", type=int, default=300, help="number of tiles, 10 or more (default: 300)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same pixels (default: 0)")
-    parser.add_argument("--size", type=int, default=256, help="mean side of a tile in pixels (default: 256)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core, 8 at most)")
-    parser.add_argument(
-        "--no-prepare", action="store_true", help="write the release only, without annotations/"
-    )
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="new folder, or one made by this tool")
+    add("--tiles", type=int, default=300, help="number of tiles, 10 or more (default: 300)")
+    add("--seed", type=int, default=0, help="same seed, same pixels (default: 0)")
+    add("--size", type=int, default=256, help="mean side of a tile in pixels (default: 256)")
+    add("--workers", type=int, help="processes (default: one a core, 8 at most)")
+    add("--no-prepare", action="store_true", help="write the release only, without annotations/")
     parser.set_defaults(call=_synthetic)
 
 

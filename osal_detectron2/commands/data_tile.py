@@ -16,12 +16,13 @@ writes consep_tiles/train.json, consep_tiles/test.json and consep_tiles/images/*
 
 def tile(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    parser.add_argument("--json", required=True, nargs="+", help="COCO JSON of the large images; or several")
-    parser.add_argument("--image-root", required=True, help="folder of the large images")
-    parser.add_argument("--out", required=True, help="folder for images/ and the JSON of the tiles")
-    parser.add_argument("--tile", type=int, default=250, help="side of a tile in pixels (default 250)")
-    parser.add_argument("--overlap", type=int, default=0, help="pixels that neighbours share (default 0)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--json", required=True, nargs="+", help="COCO JSON of the large images; or several")
+    add("--image-root", required=True, help="folder of the large images")
+    add("--out", required=True, help="folder for images/ and the JSON of the tiles")
+    add("--tile", type=int, default=250, help="side of a tile in pixels (default 250)")
+    add("--overlap", type=int, default=0, help="pixels that neighbours share (default 0)")
+    add(
         "--edge",
         choices=EDGE_RULES,
         default="even",
@@ -29,14 +30,14 @@ def tile(parser: argparse.ArgumentParser) -> None:
         "(even, default); or all tiles are of that side and the last one is moved inward, so that it overlaps its "
         "neighbour (shift), padded with white (pad), or left out (drop)",
     )
-    parser.add_argument(
+    add(
         "--cut-boxes",
         choices=CUT_RULES,
         default="center",
         help="a box at a seam belongs to the tile with its centre (center, default), to each tile that shows "
         "enough of it (visible), or to none unless uncut (whole); kept boxes are clipped",
     )
-    parser.add_argument("--min-visible", type=float, default=0.3, help="for visible: fraction of the area")
+    add("--min-visible", type=float, default=0.3, help="for visible: fraction of the area")
     parser.set_defaults(call=_tile)
 
 

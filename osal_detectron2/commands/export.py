@@ -17,15 +17,16 @@ only. Reads the run and changes nothing there."""
 
 def export(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "run",
         metavar="RUN_OR_CHECKPOINT",
         help="OUTPUT_DIR of a run, or a .pth file in it (its last round: default)",
     )
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write")
-    parser.add_argument("--torchscript", action="store_true", help="write model.ts as well")
+    add("--out", required=True, metavar="FOLDER", help="where to write")
+    add("--torchscript", action="store_true", help="write model.ts as well")
     add_trust(parser)
-    parser.add_argument("--device", default="cpu", help="device of model.ts and of config.yaml (%(default)s)")
+    add("--device", default="cpu", help="device of model.ts and of config.yaml (%(default)s)")
     parser.set_defaults(call=_export)
 
 

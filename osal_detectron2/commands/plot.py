@@ -15,21 +15,14 @@ Needs neither torch nor Detectron2. Pictures of detections are drawn by osal run
 
 def plot(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("results", metavar="RESULTS_DIR", help="folder of cell files (*.json)")
-    parser.add_argument("--out", required=True, metavar="FIGURES_DIR", help="folder for figures and tables")
-    parser.add_argument(
-        "--settings", nargs="+", default=[], metavar="SETTING", help="only these (default: all)"
-    )
-    parser.add_argument(
-        "--methods", nargs="+", default=[], metavar="METHOD", help="only these (default: all)"
-    )
-    parser.add_argument(
-        "--reference", default="osal_nd", help="method that others are compared with (%(default)s)"
-    )
-    parser.add_argument(
-        "--target", type=float, default=0.95, help="part of full annotation's mAP50 to reach (%(default)s)"
-    )
-    parser.add_argument("--format", default="png", help="png, pdf, svg or several with commas (%(default)s)")
+    add = parser.add_argument
+    add("results", metavar="RESULTS_DIR", help="folder of cell files (*.json)")
+    add("--out", required=True, metavar="FIGURES_DIR", help="folder for figures and tables")
+    add("--settings", nargs="+", default=[], metavar="SETTING", help="only these (default: all)")
+    add("--methods", nargs="+", default=[], metavar="METHOD", help="only these (default: all)")
+    add("--reference", default="osal_nd", help="method that others are compared with (%(default)s)")
+    add("--target", type=float, default=0.95, help="part of full annotation's mAP50 to reach (%(default)s)")
+    add("--format", default="png", help="png, pdf, svg or several with commas (%(default)s)")
     parser.set_defaults(call=_plot)
 
 

@@ -16,7 +16,8 @@ and images and changes nothing there; the same call writes the same files."""
 
 def predict(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "run",
         metavar="RUN_OR_CHECKPOINT",
         help="OUTPUT_DIR of a run, a .pth file in it, or a folder of osal export",
@@ -26,30 +27,26 @@ def predict(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--json", metavar="COCO.json", help="the images of a COCO file; its boxes play no part"
     )
-    parser.add_argument("--image-root", metavar="DIR", help="folder of the images of --json")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write")
-    parser.add_argument("--score-thresh", type=float, default=0.3, help="lowest score written (%(default)s)")
-    parser.add_argument(
-        "--formats", default="coco,geojson,overlay", help="which outputs, with commas between (%(default)s)"
-    )
-    parser.add_argument(
+    add("--image-root", metavar="DIR", help="folder of the images of --json")
+    add("--out", required=True, metavar="FOLDER", help="where to write")
+    add("--score-thresh", type=float, default=0.3, help="lowest score written (%(default)s)")
+    add("--formats", default="coco,geojson,overlay", help="which outputs, with commas between (%(default)s)")
+    add(
         "--unknown-rule",
         choices=("proto", "label", "both"),
         default="proto",
         help="looks_unknown: nearer to the unknown prototype (%(default)s), labelled unknown, or both",
     )
-    parser.add_argument(
+    add(
         "--tile",
         type=int,
         help="side in pixels of the windows that images larger than twice that are cut into; 0: never cut "
         "(default: as the training tiles)",
     )
-    parser.add_argument(
-        "--overlap", type=int, help="pixels that windows share (default: a quarter of the tile)"
-    )
-    parser.add_argument("--batch-size", type=int, default=4, help="tiles in one pass (%(default)s)")
+    add("--overlap", type=int, help="pixels that windows share (default: a quarter of the tile)")
+    add("--batch-size", type=int, default=4, help="tiles in one pass (%(default)s)")
     add_trust(parser)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.set_defaults(call=_predict)
 
 

@@ -18,22 +18,17 @@ which training was started."""
 
 def detections(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="OUTPUT_DIR of a finished run")
-    parser.add_argument("--out", required=True, metavar="FILE", help="picture to write: .png, .pdf or .svg")
-    parser.add_argument("--tiles", nargs="+", default=[], metavar="KEY", help="test tiles to show")
-    parser.add_argument(
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="OUTPUT_DIR of a finished run")
+    add("--out", required=True, metavar="FILE", help="picture to write: .png, .pdf or .svg")
+    add("--tiles", nargs="+", default=[], metavar="KEY", help="test tiles to show")
+    add(
         "--number", type=int, default=2, help="without --tiles: so many, those with most nuclei (%(default)s)"
     )
-    parser.add_argument(
-        "--labels", nargs="+", default=[], help="titles of the runs (default: their strategies)"
-    )
-    parser.add_argument(
-        "--score-thresh", type=float, default=0.5, help="lowest score that is drawn (%(default)s)"
-    )
-    parser.add_argument(
-        "--iou-thresh", type=float, default=0.5, help="overlap that counts as found (%(default)s)"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--labels", nargs="+", default=[], help="titles of the runs (default: their strategies)")
+    add("--score-thresh", type=float, default=0.5, help="lowest score that is drawn (%(default)s)")
+    add("--iou-thresh", type=float, default=0.5, help="overlap that counts as found (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.set_defaults(call=_detections)
 
 

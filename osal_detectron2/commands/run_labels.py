@@ -24,62 +24,57 @@ def take(parser: argparse.ArgumentParser) -> None:
         parser,
         "osal run import output/run1 labelled.json --annotator anna --map-class Tumour=tumor --dry-run",
     )
-    parser.add_argument(
-        "file", metavar="FILE", help="file, folder or ZIP archive with some or all tiles of the batch"
-    )
-    parser.add_argument("--format", choices=FORMATS, help="of FILE (default: told by its content)")
-    parser.add_argument("--dry-run", action="store_true", help="check and report, write nothing")
-    parser.add_argument(
+    add = parser.add_argument
+    add("file", metavar="FILE", help="file, folder or ZIP archive with some or all tiles of the batch")
+    add("--format", choices=FORMATS, help="of FILE (default: told by its content)")
+    add("--dry-run", action="store_true", help="check and report, write nothing")
+    add(
         "--treat-missing-as",
         choices=("pending", "empty", "rejected"),
         default="pending",
         help="tiles of the batch that no file named so far (default: pending)",
     )
-    parser.add_argument(
+    add(
         "--treat-empty-as",
         choices=("pending", "empty"),
         default="pending",
         help='tiles without a box, in a file from a tool that dropped "review" (default: pending); '
         "empty needs --opened",
     )
-    parser.add_argument(
+    add(
         "--treat-skipped-as",
         choices=("pending", "rejected"),
         default="pending",
         help="tiles that somebody skipped in Label Studio (default: pending)",
     )
-    parser.add_argument(
+    add(
         "--opened",
         metavar="FILE|all",
         help="the tiles that somebody opened: a text file with one file_name a line, or all",
     )
-    parser.add_argument(
+    add(
         "--map-class",
         action="append",
         default=[],
         metavar="OLD=NEW",
         help="class OLD of the file is NEW of the run; may be repeated",
     )
-    parser.add_argument(
-        "--skip-other-tiles", action="store_true", help="leave out images that are not of this batch"
-    )
+    add("--skip-other-tiles", action="store_true", help="leave out images that are not of this batch")
     for word, meaning in ACCEPT.items():
-        parser.add_argument(
-            f"--accept-{word}", action="append_const", dest="accept", const=word, help=meaning
-        )
-    parser.add_argument(
+        add(f"--accept-{word}", action="append_const", dest="accept", const=word, help=meaning)
+    add(
         "--annotator",
         metavar="NAME",
         help="who made the labels; everybody's answers are kept (default: as the file says, else human)",
     )
-    parser.add_argument(
+    add(
         "--map-annotator",
         action="append",
         default=[],
         metavar="OLD=NEW",
         help="annotator OLD of the file (Label Studio: user 1) is NEW; may be repeated",
     )
-    parser.add_argument("--prefer", metavar="NAME", help="whose answers count where annotators disagree now")
+    add("--prefer", metavar="NAME", help="whose answers count where annotators disagree now")
     parser.set_defaults(call=_import)
 
 

@@ -19,16 +19,15 @@ Needs neither torch nor Detectron2."""
 
 def report(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="OUTPUT_DIR of a run")
-    parser.add_argument(
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="OUTPUT_DIR of a run")
+    add(
         "--output",
         default="comparison",
         help="folder of the comparison of several runs (default: %(default)s)",
     )
-    parser.add_argument("--seconds-per-tile", type=float, help="time to open a tile (default: as in the run)")
-    parser.add_argument(
-        "--seconds-per-nucleus", type=float, help="time to mark a nucleus (default: as in the run)"
-    )
+    add("--seconds-per-tile", type=float, help="time to open a tile (default: as in the run)")
+    add("--seconds-per-nucleus", type=float, help="time to mark a nucleus (default: as in the run)")
     parser.set_defaults(call=_report)
 
 

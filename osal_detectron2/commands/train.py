@@ -39,24 +39,23 @@ def lazy(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, *, words: str) -> None:
     """Detectron2's options and ours, before or behind the words."""
     parser.allow_abbrev = False
-    parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="the config; a run that goes on knows its own"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="the config; a run that goes on knows its own")
+    add(
         "--resume", action="store_true", help="go on with the run in OUTPUT_DIR, or start it if there is none"
     )
-    parser.add_argument(
+    add(
         "--dry-run",
         action="store_true",
         help="say what the next round would query, why, and what it would cost; train and write nothing",
     )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate one checkpoint; write nothing")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="how many machines")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="I", help="which of them this is")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet")
+    add("--eval-only", action="store_true", help="evaluate one checkpoint; write nothing")
+    add("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine")
+    add("--num-machines", type=int, default=1, metavar="N", help="how many machines")
+    add("--machine-rank", type=int, default=0, metavar="I", help="which of them this is")
+    add("--dist-url", default="auto", metavar="URL", help="where the processes meet")
     add_trust(parser)
-    parser.add_argument("opts", nargs="*", metavar=words, help="changes of the config")
+    add("opts", nargs="*", metavar=words, help="changes of the config")
     parser.set_defaults(call=_run)
 
 
