@@ -4,8 +4,11 @@
 Section numbers refer to the methods specification that docs/reproducibility.md summarises.
 """
 
+from dataclasses import asdict
+
 from detectron2.config import CfgNode as CN
 
+from .core.annotator import Skill
 from .renamed import accept_old_keys
 from .strategies import setting_nodes
 
@@ -126,8 +129,8 @@ def add_osal_config(cfg: CN) -> None:
 
     # ---- oracle -----------------------------------------------------------------------------------------
     cfg.OSAL.ORACLE = CN()
-    # "simulated": the labels hidden in the JSON; "human": export a batch, stop with exit code 0, import with
-    # `osal run import`, go on with --resume.
+    # "simulated": the labels hidden in the JSON; "imperfect": these, with errors and times; "human": export a batch,
+    # stop with exit code 0, import with `osal run import`, go on with --resume.
     cfg.OSAL.ORACLE.NAME = "simulated"
     # What annotation costs, for all that is said of time: seconds to open a tile and to mark a nucleus in it (a click
     # and a class with a size that is mostly right; no published time of opening was found. A box by four extreme
@@ -147,6 +150,9 @@ def add_osal_config(cfg: CN) -> None:
     # With "human" and BUDGET.INIT_FILE: the folder of the record that holds the labels of the initial tiles
     # (`osal campaign`). Without it they are those of the JSON.
     cfg.OSAL.ORACLE.INIT_RECORD = ""
+
+    # How the annotators of "imperfect" err; what the keys mean stands in `Skill` of core/annotator.py. docs/studies.md.
+    cfg.OSAL.ORACLE.IMPERFECT = CN({key.upper(): value for key, value in asdict(Skill()).items()})
 
     # ---- evaluation -------------------------------------------------------------------------------------
     cfg.OSAL.EVAL = CN()

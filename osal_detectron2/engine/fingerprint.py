@@ -29,9 +29,10 @@ def matching_config(cfg: CfgNode) -> dict:
 
 
 def free_keys(osal: Mapping) -> tuple[str, ...]:
-    """FREE_KEYS, without the prices where the run spends by them."""
+    """FREE_KEYS, without the prices where the run spends by them, or its annotators' times follow from them."""
     prices = ("OSAL.ORACLE.SECONDS_", "OSAL.ORACLE.DRAFT_SCORE")
-    return FREE_KEYS if osal["BUDGET"]["UNIT"] == TILES else tuple(k for k in FREE_KEYS if k not in prices)
+    free = osal["BUDGET"]["UNIT"] == TILES and osal["ORACLE"]["NAME"] != "imperfect"
+    return FREE_KEYS if free else tuple(k for k in FREE_KEYS if k not in prices)
 
 
 def matching_keys(nested: Mapping, *, free: tuple[str, ...]) -> dict:

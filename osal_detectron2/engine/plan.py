@@ -14,6 +14,7 @@ from ..core.budget import NUCLEI_PER_TILE, TILES, UNITS, Budget
 from ..core.errors import ConfigError
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
+from ..oracles import get_oracle
 from ..scoring.box_set import needs_for_known_boxes
 from ..strategies import Strategy, get_strategy
 from .fingerprint import count_nuclei
@@ -45,7 +46,7 @@ class Plan:
 def build_plan(cfg: CfgNode) -> Plan:
     """The plan that cfg.OSAL, cfg.DATASETS and cfg.SOLVER.IMS_PER_BATCH ask for. Writes nothing."""
     train, test, known, class_names = load_data(cfg)
-    if cfg.OSAL.ORACLE.NAME == "simulated" and not any(r["annotations"] for r in train):
+    if get_oracle(cfg.OSAL.ORACLE.NAME).from_data and not any(r["annotations"] for r in train):
         raise ConfigError(
             f"{cfg.OSAL.DATA.TRAIN_JSON or cfg.DATASETS.TRAIN[0]}: no tile has an annotation, so nothing can play the "
             "annotator; let people label (OSAL.ORACLE.NAME human), or give the labelled JSON"
@@ -108,7 +109,7 @@ def build_budget(cfg: CfgNode, *, train: Sequence[dict], init: int = 0) -> Budge
         if not 0 <= node[key] < float("inf"):
             raise ConfigError(f"OSAL.BUDGET.{key} must be a number from 0 up, but is {node[key]}")
     counted = sum(count_nuclei(train, num_known=0).values()) / total if total else 0.0
-    told = counted if cfg.OSAL.ORACLE.NAME == "simulated" else NUCLEI_PER_TILE
+    told = counted if get_oracle(cfg.OSAL.ORACLE.NAME).from_data else NUCLEI_PER_TILE
     cost = AnnotationCost.of_settings(cfg.OSAL.ORACLE)
     budget = Budget(node.UNIT, cost=cost, nuclei_per_tile=node.NUCLEI_PER_TILE or told)
     if not budget.price_of_a_tile > 0:

@@ -81,6 +81,7 @@ class Session:
             class_names=plan.class_names,
             init_keys=plan.init_keys,
             settings=osal.ORACLE,
+            seed=osal.SEED,
         )
         self.steps = RoundSteps(
             plan=plan,

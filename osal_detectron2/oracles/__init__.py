@@ -1,6 +1,6 @@
-"""Who answers a query: the labels hidden in the data set (`simulated`) or people (`people`)."""
+"""Who answers a query: the labels hidden in the data set (`simulated`), with errors (`imperfect`), or people (`people`)."""
 
-from . import people, simulated  # noqa: F401  (they register)
+from . import imperfect, people, simulated  # noqa: F401  (they register)
 from .base import Oracle, Pending, Question, get_oracle, register
 
 __all__ = ["Oracle", "Pending", "Question", "get_oracle", "register"]

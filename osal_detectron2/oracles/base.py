@@ -50,10 +50,13 @@ class Oracle:
     Args:
         records: every training tile (data/coco.py). known_classes, class_names: the detector's classes in order; all
             classes that an answer may have. init_keys: initial tiles that are named and have their labels in `records`.
-        settings: the node OSAL.ORACLE.
+        settings: the node OSAL.ORACLE. seed: of the run.
+
+    `from_data`: it answers with the labels that the records have.
     """
 
     name: str = ""
+    from_data: bool = False
 
     def __init__(
         self,
@@ -63,8 +66,9 @@ class Oracle:
         class_names: Sequence[str],
         init_keys: Sequence[str],
         settings: Mapping,
+        seed: int = 0,
     ) -> None:
-        self.records, self.init_keys, self.settings = records, tuple(init_keys), settings
+        self.records, self.init_keys, self.settings, self.seed = records, tuple(init_keys), settings, seed
         self.known_classes, self.class_names = tuple(known_classes), tuple(class_names)
 
     def at_once(self, keys: Sequence[str]) -> dict[str, TileLabels] | None:

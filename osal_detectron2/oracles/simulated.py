@@ -16,6 +16,7 @@ class SimulatedOracle(Oracle):
     """Answers with the annotations of the records, all classes, known and unknown, at once."""
 
     name = "simulated"
+    from_data = True
 
     def at_once(self, keys: Sequence[str]) -> dict[str, TileLabels]:
         return label(self.records, keys, class_names=self.class_names)
