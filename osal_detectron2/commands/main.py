@@ -50,6 +50,11 @@ COMMANDS = {
     "campaign next": ("campaign:go_on", "take what is labelled, train, and ask for the next batch"),
     "campaign sync": ("campaign:sync", "put what waits into Label Studio, and fetch what is done"),
     "campaign verify": ("campaign:verify", "check every record of a campaign; exit 1 with findings"),
+    "study annotators": (
+        "study:annotators",
+        "how the annotators of a pilot err, as a config that simulates them",
+    ),
+    "study size": ("study:size", "what reaching an mAP50 takes, and how many pairs show a difference"),
     "benchmark": ("benchmark:benchmark", "run a grid of methods x settings x folds x seeds"),
     "plot": ("plot:plot", "draw the figures and tables of a benchmark"),
 }

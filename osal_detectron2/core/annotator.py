@@ -25,7 +25,7 @@ _SAME = 0.5  # IoU from which on a false mark would be one on a nucleus that is 
 
 @dataclass(frozen=True)
 class Skill:
-    """How annotators err: the keys OSAL.ORACLE.IMPERFECT. The defaults are assumptions; `osal study annotators` measures.
+    """How annotators err: the keys OSAL.ORACLE.IMPERFECT. The defaults are assumptions (measure yours: docs/studies.md).
 
     Raises ConfigError for a value that cannot be.
     """
@@ -94,7 +94,9 @@ def confusion_matrix(skill: Skill, classes: Sequence[str]) -> np.ndarray:
     for true, answers in given.items():
         row = matrix[classes.index(true)] = [0.0 if c == true else answers.get(c, 0.0) for c in classes]
         if min(row) < 0 or sum(row) > 1:
-            raise ConfigError(f"{_key('confusions')}: the shares of {true} must be 0 or more, and 1 at most together")
+            raise ConfigError(
+                f"{_key('confusions')}: the shares of {true} must be 0 or more, and 1 at most together"
+            )
     np.fill_diagonal(matrix, 0.0)
     np.fill_diagonal(matrix, 1.0 - matrix.sum(axis=1))
     return matrix
@@ -162,9 +164,7 @@ class Annotators:
         seconds = round(self.cost.seconds(Work(marked=len(marks))) * pace, 2)
         return TileLabels(LABELLED if marks else REVIEWED_EMPTY, marks, classes, name, seconds=seconds)
 
-    def _false_marks(
-        self, rng: np.random.Generator, extent: np.ndarray
-    ) -> list[tuple[np.ndarray, str]]:
+    def _false_marks(self, rng: np.random.Generator, extent: np.ndarray) -> list[tuple[np.ndarray, str]]:
         number = int(rng.poisson(self.skill.false_marks)) if self.nuclei else 0
         found = []
         for _ in range(number):

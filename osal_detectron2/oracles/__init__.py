@@ -1,4 +1,4 @@
-"""Who answers a query: the labels hidden in the data set (`simulated`), with errors (`imperfect`), or people (`people`)."""
+"""Who answers: the labels hidden in the data set (`simulated`), with errors (`imperfect`), or people (`people`)."""
 
 from . import imperfect, people, simulated  # noqa: F401  (they register)
 from .base import Oracle, Pending, Question, get_oracle, register

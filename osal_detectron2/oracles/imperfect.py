@@ -17,7 +17,9 @@ class ImperfectOracle(SimulatedOracle):
 
     name = "imperfect"
 
-    def __init__(self, *, records: Sequence[Mapping], settings: Mapping, seed: int = 0, **others: Sequence) -> None:
+    def __init__(
+        self, *, records: Sequence[Mapping], settings: Mapping, seed: int = 0, **others: Sequence
+    ) -> None:
         super().__init__(records=records, settings=settings, seed=seed, **others)
         self.sizes = {r["image_key"]: (r["width"], r["height"]) for r in records}
         found = [a for r in records for a in r["annotations"] if not a.get("iscrowd", 0)]

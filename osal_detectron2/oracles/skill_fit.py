@@ -67,7 +67,9 @@ def fit_skill(
     compared = [_compare(a, b) for a, b in kept]
     back = [] if against_truth else [_compare(b, a) for a, b in kept]
     if not sum(tile.matched for tile in compared):
-        raise DataError("no nucleus was marked twice, so nothing can be compared; give answers to the same tiles")
+        raise DataError(
+            "no nucleus was marked twice, so nothing can be compared; give answers to the same tiles"
+        )
 
     def estimate(rows: np.ndarray) -> Skill:
         chosen = [compared[i] for i in rows] + [back[i] for i in rows if back]
@@ -77,7 +79,7 @@ def fit_skill(
     draws = [rows for rows in (rng.integers(0, number, number) for _ in range(samples))
              if any(compared[i].matched for i in rows)]  # fmt: skip
     drawn = np.array([[getattr(skill, name) for name in RATES] for skill in map(estimate, draws)])
-    low, high = (Skill(**dict(zip(RATES, map(float, ends)))) for ends in np.percentile(drawn, [2.5, 97.5], axis=0))
+    low, high = (_skill(*map(float, ends)) for ends in np.percentile(drawn, [2.5, 97.5], axis=0))
     matched = sum(tile.matched for tile in compared)
     return SkillFit(estimate(np.arange(number)), low, high, number, matched, against_truth)
 
@@ -86,7 +88,9 @@ def fit_times(timed: Iterable[TimedTile], cost: AnnotationCost) -> tuple[float |
     """(time_spread, pace_spread) of `Skill` about the prices `cost`; None where too few tiles or annotators are."""
     logs: dict[str, list[float]] = {}
     for tile in timed:
-        logs.setdefault(tile.annotator, []).append(math.log(tile.seconds / max(cost.seconds(tile.work), 1e-9)))
+        logs.setdefault(tile.annotator, []).append(
+            math.log(tile.seconds / max(cost.seconds(tile.work), 1e-9))
+        )
     groups = [np.array(log) for log in logs.values() if len(log) > 1]
     if not groups:
         return None, None
@@ -102,6 +106,10 @@ def fit_times(timed: Iterable[TimedTile], cost: AnnotationCost) -> tuple[float |
 def rounded(skill: Skill) -> dict[str, float]:
     """RATES of a skill to three digits behind the point."""
     return {f.name: round(float(getattr(skill, f.name)), 3) for f in fields(skill) if f.name in RATES}
+
+
+def _skill(miss: float, miss_small: float, false_marks: float, confusion: float, jitter: float) -> Skill:
+    return Skill(miss, miss_small, false_marks, confusion, jitter=jitter)
 
 
 def _compare(asked: TileLabels, answer: TileLabels) -> _Compared:
@@ -133,8 +141,8 @@ def _estimate(tiles: Sequence[_Compared], *, against_truth: bool, num_classes: i
     jitter = 1.4826 * float(np.median(np.abs(moves - np.median(moves))))  # robust against a wrong match
     if against_truth:
         extra = sum(tile.extra for tile in tiles) / len(tiles)
-        return Skill(miss, small, extra, min(different, 0.999), jitter=jitter)
-    return Skill(miss, small, 0.0, _confusion(different, num_classes), jitter=jitter / math.sqrt(2))
+        return _skill(miss, small, extra, min(different, 0.999), jitter)
+    return _skill(miss, small, 0.0, _confusion(different, num_classes), jitter / math.sqrt(2))
 
 
 def _confusion(different: float, num_classes: int) -> float:
@@ -146,8 +154,7 @@ def _confusion(different: float, num_classes: int) -> float:
 
 
 def _logistic(halvings: np.ndarray, missed: np.ndarray) -> tuple[float, float]:
-    """(miss at 0 halvings, factor of the odds a halving), by maximum likelihood with half a nucleus of prior on each
-    side (else no miss at all would have no estimate), in Newton's steps."""
+    """(miss at 0 halvings, factor of the odds a halving), by maximum likelihood in Newton's steps."""
     x = np.stack([np.ones(len(halvings)), halvings], axis=1)
     share = (missed.sum() + 0.5) / (len(missed) + 1)
     if missed.all() or not missed.any():

@@ -95,6 +95,23 @@ GIVEN = {
         ("campaign init lung", "mkdir scans && cp datasets/synthetic/rgb/*.png scans\n"),
         ("job_1.zip", "python -m zipfile -c job_1.zip batches/first/annotations.xml\n"),
     ],
+    "studies": [
+        (
+            "annotators lung/first",
+            "".join(
+                f"osal train --config-file configs/quickstart.yaml {words} OUTPUT_DIR {run} OSAL.STRATEGY random\n"
+                for run, words in (
+                    ("lung/first", "OSAL.ORACLE.NAME human"),
+                    ("output/run1", "OSAL.ORACLE.NAME imperfect"),
+                )
+            )
+            + ANSWER.format(run="lung/first", truth=SYNTHETIC)
+            + "osal run import lung/first labelled.json --annotator anna\n"
+            + ANSWER.format(run="lung/first", truth=SYNTHETIC).replace("labelled.json", "again.json 1")
+            + "osal run import lung/first again.json --annotator ben\n"
+            + f"cp {SYNTHETIC} expert.json\n",
+        )
+    ],
     "training": [("my.yaml", MINE), ("model_final.pth", "cp output/first/model_final.pth .\n")],
     "lazy_config": [("predict output/lazy", REGIONS)],
     "data_coco": [("train --config-file consep.yaml", "python tests/docs/clone.py consep.yaml\n")],
@@ -174,6 +191,7 @@ RESULTS = {
         ),
         *(f"exported/{name}" for name in ("model.pth", "config.yaml", "model.ts", "metadata.json")),
     ],
+    "studies": ["output/annotators/results"],
     "evaluation": ["output/osal_nd_seed0/summary.json", "output/comparison/comparison.png"],
     "strategies": ["output/mine/rounds/000/selection.json with mean entropy"],
     "backbones": ["output/convnext/curves.png"],

@@ -13,7 +13,7 @@ from scenery import BEFORE_PYTHON, GIVEN, NOT_RUN, RESULTS, SAVED_AS, SUBSTITUTI
 
 from osal_detectron2 import add_osal_config
 
-SLOW = ("benchmark", "benchmark_figures", "benchmarks", "distributed")
+SLOW = ("benchmark", "benchmark_figures", "benchmarks", "distributed", "studies")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,9 @@ def test_times_spread_about_the_price_and_each_annotator_has_a_pace():
     for n, log in enumerate(logs.values()):
         assert np.mean(log) == pytest.approx(math.log(people.pace(n)) - 0.125, abs=0.3)
     paces = [annotators(skill, seed=s).pace(n) for s in range(100) for n in range(4)]
-    assert np.mean(paces) == pytest.approx(1.0, abs=0.05) and np.std(np.log(paces)) == pytest.approx(0.3, rel=0.1)
+    assert np.mean(paces) == pytest.approx(1.0, abs=0.05) and np.std(np.log(paces)) == pytest.approx(
+        0.3, rel=0.1
+    )
 
 
 def test_an_answer_depends_on_seed_tile_and_annotator_and_on_nothing_else():
@@ -135,7 +137,12 @@ def test_the_oracle_takes_its_settings_from_the_config_and_the_run_s_seed():
     cfg = get_cfg()
     add_osal_config(cfg)
     assert Skill.of_settings(cfg.OSAL.ORACLE.IMPERFECT) == Skill()
-    words = "OSAL.ORACLE.IMPERFECT.CONFUSIONS", "[['tumor', 'other', 0.1]]", "OSAL.ORACLE.IMPERFECT.MISS", "0.5"
+    words = (
+        "OSAL.ORACLE.IMPERFECT.CONFUSIONS",
+        "[['tumor', 'other', 0.1]]",
+        "OSAL.ORACLE.IMPERFECT.MISS",
+        "0.5",
+    )
     cfg.merge_from_list(list(words))
     records = [
         {"image_key": k, "width": 400, "height": 400, "annotations": [
