@@ -25,7 +25,7 @@ _SAME = 0.5  # IoU from which on a false mark would be one on a nucleus that is 
 
 @dataclass(frozen=True)
 class Skill:
-    """How annotators err: the keys OSAL.ORACLE.IMPERFECT. The defaults are assumptions (measure yours: docs/studies.md).
+    """How annotators err: the keys OSAL.ORACLE.IMPERFECT. The defaults are assumptions (measure: docs/studies.md).
 
     Raises ConfigError for a value that cannot be.
     """
