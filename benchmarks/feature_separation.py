@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))  # works from a clone without installation
 from osal_detectron2.engine import ActiveLearningTrainer  # noqa: E402
 from osal_detectron2.engine.fronts import read_config  # noqa: E402
 from osal_detectron2.modeling.detectors import Detectors  # noqa: E402
-from osal_detectron2.modeling.prototypes import class_means, prototype_distances, refit_prototypes  # noqa: E402
+from osal_detectron2.modeling.prototypes import class_means, prototype_distances  # noqa: E402
+from osal_detectron2.scoring.prototypes import refit_prototypes  # noqa: E402
 from osal_detectron2.strategies import GroundTruthFeatures  # noqa: E402
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from ..core.store import write_bytes
 from ..evaluation.learning_curve import mean_and_spread, mean_curve
 from ..evaluation.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
@@ -97,8 +97,7 @@ def draw_all(
     Raises ConfigError for a format other than FORMATS, OutputError where the disk refuses.
     """
     for name in formats:
-        if name not in FORMATS:
-            raise ConfigError(f"--format {name}: not one of {', '.join(FORMATS)}")
+        check_choice("--format", name, FORMATS)
     figures = {name: draw_curves(cells, curves) for name, curves in FIGURES.items()}
     figures["seconds_per_round"] = draw_seconds(cells)
     paths = []

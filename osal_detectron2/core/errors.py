@@ -1,5 +1,7 @@
 """The one family of errors that a user sees: each says what is wrong, where, and what to do."""
 
+from collections.abc import Collection
+
 
 class OSALError(Exception):
     """Base of every error that is the user's to mend. Tools print it in one line and exit 1."""
@@ -23,3 +25,9 @@ class PoolExhausted(OSALError):
 
 class OutputError(OSALError):
     """A result could not be written (full disk, read-only folder); nothing was left half done."""
+
+
+def check_choice(key: str, value: object, choices: Collection[str]) -> None:
+    """Raise ConfigError unless the `value` of a key or an option is one of its `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{key}: {value!r} is not one of {', '.join(choices)}")

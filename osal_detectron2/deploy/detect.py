@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from ..modeling.detectors import Detectors
 from ..modeling.prototypes import PrototypeBranch
 from ..scoring.forward import inference_batches
@@ -26,8 +26,7 @@ def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None,
     Without an auxiliary detector the rule is None. "proto" and "both" need both prototypes; without them the label of
     the auxiliary decides. Raises ConfigError for a rule that does not exist.
     """
-    if wanted not in UNKNOWN_RULES:
-        raise ConfigError(f"unknown rule {wanted!r}: choose one of {', '.join(UNKNOWN_RULES)}")
+    check_choice("--unknown-rule", wanted, UNKNOWN_RULES)
     if detector.auxiliary is None:
         return None, "this run has no auxiliary detector: no flag looks_unknown"
     prototypes = Detectors(detector.model).prototypes

@@ -11,15 +11,6 @@ from .session import Session
 from .trainer import ActiveLearningTrainer, RoundTrainer
 
 __all__ = [
-    "ActiveLearningHook",
-    "ActiveLearningTrainer",
-    "AtomicCheckpointer",
-    "AwaitingLabels",
-    "RoundSteps",
-    "RoundTrainer",
-    "Session",
-    "batches_of_rounds",
-    "log_banner",
-    "preview_next_round",
-    "setup_logs",
-]
+    "ActiveLearningHook", "ActiveLearningTrainer", "AtomicCheckpointer", "AwaitingLabels", "RoundSteps", "RoundTrainer",
+    "Session", "batches_of_rounds", "log_banner", "preview_next_round", "setup_logs",
+]  # fmt: skip

@@ -16,7 +16,6 @@ from ..core.seeding import derive_seed
 from ..dist import broadcast, on_main
 from ..modeling.detectors import Detectors
 from ..scoring.pool import check_needs
-from .awaiting import AwaitingLabels
 from .batches import BatchesOfRound
 from .checkpoint import AtomicCheckpointer
 from .protocol import check_trainer, part_of
@@ -183,6 +182,3 @@ class ActiveLearningHook(HookBase):
         values = broadcast({n: b.cpu() for n, b in model.named_buffers()})
         for name, buffer in model.named_buffers():
             buffer.copy_(values[name])
-
-
-__all__ = ["ActiveLearningHook", "AwaitingLabels"]

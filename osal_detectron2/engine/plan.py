@@ -11,7 +11,7 @@ from detectron2.utils import comm
 
 from ..core.annotation_cost import AnnotationCost
 from ..core.budget import NUCLEI_PER_TILE, TILES, UNITS, Budget
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, check_choice
 from ..core.schedule import RoundSchedule, tiles
 from ..data.coco import register_from_config
 from ..oracles import get_oracle
@@ -103,8 +103,7 @@ def initial_keys(cfg: CfgNode, train: Sequence[dict]) -> list[str]:
 def build_budget(cfg: CfgNode, *, train: Sequence[dict], init: int = 0) -> Budget:
     """What cfg.OSAL.BUDGET allows, in its unit; `init`: initial tiles that are given."""
     node, total = cfg.OSAL.BUDGET, len(train)
-    if node.UNIT not in UNITS:
-        raise ConfigError(f"OSAL.BUDGET.UNIT: {node.UNIT!r} is not one of {', '.join(UNITS)}")
+    check_choice("OSAL.BUDGET.UNIT", node.UNIT, UNITS)
     for key in ("INIT", "QUERY", "NUCLEI_PER_TILE"):
         if not 0 <= node[key] < float("inf"):
             raise ConfigError(f"OSAL.BUDGET.{key} must be a number from 0 up, but is {node[key]}")

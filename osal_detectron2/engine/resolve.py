@@ -10,7 +10,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 
 from ..config import add_osal_config
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, check_choice
 from ..data.mapper import unused_settings
 from ..modeling.meta_arch import check_architecture, is_coupled
 from ..modeling.unknown import POLICIES, name_unknown
@@ -99,14 +99,10 @@ def with_detectors_of(cfg: CfgNode, recorded: Mapping) -> CfgNode:
 
 def check_choices(osal: CfgNode) -> None:
     """Raise ConfigError for a word in the node OSAL that is not one of those that its key knows."""
-    choices = {
-        "SCHEDULE.WEIGHTS_PER_ROUND": (osal.SCHEDULE.WEIGHTS_PER_ROUND, ("initial", "continue")),
-        "DATA.UNKNOWN_POLICY": (osal.DATA.UNKNOWN_POLICY, POLICIES),
-        "EVAL.UNKNOWN": (osal.EVAL.UNKNOWN, ("fp", "ignore")),
-    }
-    for key, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ConfigError(f"OSAL.{key}: {value!r} is not one of {', '.join(allowed)}")
+    weights = osal.SCHEDULE.WEIGHTS_PER_ROUND
+    check_choice("OSAL.SCHEDULE.WEIGHTS_PER_ROUND", weights, ("initial", "continue"))
+    check_choice("OSAL.DATA.UNKNOWN_POLICY", osal.DATA.UNKNOWN_POLICY, POLICIES)
+    check_choice("OSAL.EVAL.UNKNOWN", osal.EVAL.UNKNOWN, ("fp", "ignore"))
     get_oracle(osal.ORACLE.NAME)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fvcore.common.param_scheduler import ParamScheduler
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, check_choice
 from ..core.schedule import RoundSchedule
 
 LR_SHAPES = ("step", "cosine")
@@ -35,8 +35,7 @@ class RoundLR(ParamScheduler):
         warmup_iters: int = 0,
         warmup_factor: float = 0.001,
     ) -> None:
-        if shape not in LR_SHAPES:
-            raise ConfigError(f"OSAL.SCHEDULE.LR: {shape!r} is not one of {', '.join(LR_SHAPES)}")
+        check_choice("OSAL.SCHEDULE.LR", shape, LR_SHAPES)
         if list(steps) != sorted(steps) or any(not 0 < s < 1 for s in steps):
             raise ConfigError(f"OSAL.SCHEDULE.LR_STEPS: {tuple(steps)} must ascend within (0, 1)")
         self.schedule = schedule

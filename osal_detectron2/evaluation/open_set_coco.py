@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_choice
 from .matching import open_set_counts
 
 _ALL_AREAS = [[0.0, 1e10]]
@@ -59,8 +59,7 @@ class OpenSetCOCOEvaluator(DatasetEvaluator):
         distributed: bool = True,
         with_flags: bool = True,
     ):
-        if unknown not in ("fp", "ignore"):
-            raise ConfigError(f'unknown="{unknown}" is not an evaluation mode; use "fp" or "ignore"')
+        check_choice("unknown (OSAL.EVAL.UNKNOWN)", unknown, ("fp", "ignore"))
         if max_dets < 1:
             raise ConfigError(f"max_dets={max_dets}: at least one detection per tile must count")
         self._logger = logging.getLogger(__name__)

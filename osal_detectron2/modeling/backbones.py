@@ -11,7 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from torch import nn
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, check_choice
 
 from .weights_file import lacking_weights, load_fitting, read_weights
 
@@ -84,8 +84,7 @@ class TorchvisionBackbone(Backbone):
             ConfigError: the network has no feature map at one of the strides, or `norm` is unknown.
         """
         super().__init__()
-        if norm not in NORMS:
-            raise ConfigError(f"MODEL.TORCHVISION.NORM is '{norm}': choose one of {', '.join(NORMS)}")
+        check_choice("MODEL.TORCHVISION.NORM", norm, NORMS)
         kind = type(network).__name__
         try:
             parts = split_by_stride(trunk_blocks(network))

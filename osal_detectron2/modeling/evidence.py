@@ -9,24 +9,19 @@ from detectron2.config import configurable
 from detectron2.layers import cat
 from torch import nn
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, check_choice
 
 from .box_branch import BOX_BRANCH_REGISTRY, BoxBranch
 from .round_clock import RoundClock
 
 MODES = ("posthoc", "branch", "edl")
-ACTIVATIONS = ("softplus", "relu", "exp")
+ACTIVATIONS = {"softplus": F.softplus, "relu": torch.relu, "exp": lambda x: x.clamp(-10, 10).exp()}
 
 
 def activate(logits: torch.Tensor, kind: str) -> torch.Tensor:
     """Non-negative evidence from logits: "relu", "softplus", or "exp" of the logits clamped to +-10."""
-    if kind == "relu":
-        return logits.relu()
-    if kind == "softplus":
-        return F.softplus(logits)
-    if kind == "exp":
-        return logits.clamp(-10, 10).exp()
-    raise ConfigError(f"OSAL.EVIDENCE.ACTIVATION is '{kind}': choose one of {', '.join(ACTIVATIONS)}")
+    check_choice("OSAL.EVIDENCE.ACTIVATION", kind, ACTIVATIONS)
+    return ACTIVATIONS[kind](logits)
 
 
 def vacuity(evidence: torch.Tensor) -> torch.Tensor:
@@ -128,12 +123,8 @@ class EvidentialBranch(BoxBranch):
                 regions of KL(Dir(evidence + 1) || Dir(1)), weighed as the mean over foreground regions is.
         """
         super().__init__()
-        if mode not in MODES:
-            raise ConfigError(f"OSAL.EVIDENCE.MODE is '{mode}': choose one of {', '.join(MODES)}")
-        if activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"OSAL.EVIDENCE.ACTIVATION is '{activation}': choose one of {', '.join(ACTIVATIONS)}"
-            )
+        check_choice("OSAL.EVIDENCE.MODE", mode, MODES)
+        check_choice("OSAL.EVIDENCE.ACTIVATION", activation, ACTIVATIONS)
         if background and mode != "branch":
             raise ConfigError(
                 f"OSAL.EVIDENCE.BACKGROUND True trains the layer of OSAL.EVIDENCE.MODE branch, and the mode is {mode}: "

@@ -6,7 +6,7 @@ from detectron2.layers import cat, nms
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference_single_image
 from detectron2.structures import Instances
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, check_choice
 
 from .evidence import KLSchedule, activate, tmc_loss
 from .unknown import unknown_outputs
@@ -45,10 +45,7 @@ class OpenSetFastRCNNOutputLayers(FastRCNNOutputLayers):
                 "those of a softmax classifier; set it and USE_FED_LOSS to False"
             )
         super().__init__(input_shape, **kwargs)
-        if nms not in NMS_MODES:
-            raise ConfigError(
-                f"NMS '{nms}' (OSAL.AUXILIARY.NMS) is unknown: choose one of {', '.join(NMS_MODES)}"
-            )
+        check_choice("nms (OSAL.AUXILIARY.NMS)", nms, NMS_MODES)
         if num_unknown and not 0 < num_unknown < self.num_classes:
             raise ConfigError(
                 f"num_unknown {num_unknown} of num_classes {self.num_classes} leaves no known class: num_classes "

@@ -11,7 +11,7 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, check_choice
 
 from ..renamed import adopt_old_keys
 from .fast_rcnn import NMS_MODES, EvidentialOutputLayers, OpenSetFastRCNNOutputLayers
@@ -97,10 +97,7 @@ def auxiliary_cfg(cfg):
     Raises ConfigError for other classes than AUXILIARY_CLASSES.
     """
     classes = cfg.OSAL.AUXILIARY.CLASSES
-    if classes not in AUXILIARY_CLASSES:
-        raise ConfigError(
-            f"OSAL.AUXILIARY.CLASSES is '{classes}': choose one of {', '.join(AUXILIARY_CLASSES)}"
-        )
+    check_choice("OSAL.AUXILIARY.CLASSES", classes, AUXILIARY_CLASSES)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
@@ -153,10 +150,7 @@ class OSALRCNN(nn.Module):
             ConfigError: the target cannot do what the policy asks; an `auxiliary_backbone` that is none of the three.
         """
         super().__init__()
-        if unknown_policy not in POLICIES:
-            raise ConfigError(
-                f"OSAL.DATA.UNKNOWN_POLICY is '{unknown_policy}': choose one of {', '.join(POLICIES)}"
-            )
+        check_choice("OSAL.DATA.UNKNOWN_POLICY", unknown_policy, POLICIES)
         if unknown_policy == "ignore":
             if not isinstance(target.proposal_generator, OpenSetRPN):
                 raise ConfigError(
@@ -175,10 +169,7 @@ class OSALRCNN(nn.Module):
                 "whose box predictor has num_unknown 1 for 'class', the number of unknown classes for 'classes', and "
                 "else 0"
             )
-        if auxiliary_backbone not in MODES:
-            raise ConfigError(
-                f"OSAL.AUXILIARY.BACKBONE is '{auxiliary_backbone}': choose one of {', '.join(MODES)}"
-            )
+        check_choice("OSAL.AUXILIARY.BACKBONE", auxiliary_backbone, MODES)
         if auxiliary_backbone != "own":
             auxiliary.backbone = SharedBackbone(target.backbone, detach=auxiliary_backbone == "detached")
         self.auxiliary = auxiliary
@@ -244,8 +235,7 @@ class OSALRCNN(nn.Module):
 
 
 def _set_up_predictors(detector: nn.Module, *, nms: str, temperature: float) -> None:
-    if nms not in NMS_MODES:
-        raise ConfigError(f"OSAL.AUXILIARY.NMS is '{nms}': choose one of {', '.join(NMS_MODES)}")
+    check_choice("OSAL.AUXILIARY.NMS", nms, NMS_MODES)
     if not temperature > 0:
         raise ConfigError(f"OSAL.AUXILIARY.TEMPERATURE is {temperature}: give a number above 0")
     heads = "OSAL.AUXILIARY.ROI_HEADS_NAME, e.g. 'OpenSetStandardROIHeads'"

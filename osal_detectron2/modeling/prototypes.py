@@ -11,7 +11,7 @@ from detectron2.layers import cat
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import check_choice
 
 from .box_branch import BOX_BRANCH_REGISTRY, BoxBranch
 from .round_clock import RoundClock
@@ -28,7 +28,7 @@ def prototype_distances(features: torch.Tensor, prototypes: torch.Tensor) -> tor
     return torch.sqrt(difference.square().sum(dim=2) + 1e-12)
 
 
-def _loss_terms(distances, labels, defined, margin):
+def loss_terms(distances, labels, defined, margin):
     """(R, 2): the pull to the own prototype and the push from the other; 0 where there is no prototype."""
     own = torch.stack([labels == KNOWN, labels == UNKNOWN], dim=1)
     terms = torch.where(own, distances, (margin - distances).clamp(min=0))
@@ -56,7 +56,7 @@ def prototype_loss(
     if len(features) == 0:
         return features.sum() * 0.0 + prototypes.sum() * 0.0
     distances = prototype_distances(features, prototypes)
-    per_region = _loss_terms(distances, labels, defined, margin).sum(dim=1)
+    per_region = loss_terms(distances, labels, defined, margin).sum(dim=1)
     if not balanced:
         return per_region.mean()
     present = [per_region[labels == c] for c in (KNOWN, UNKNOWN)]
@@ -73,60 +73,6 @@ def class_means(features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
     members = [features[labels == c] for c in (KNOWN, UNKNOWN)]
     means = torch.stack([m.sum(dim=0) / max(len(m), 1) for m in members])
     return means, torch.tensor([len(m) > 0 for m in members], device=features.device)
-
-
-def refit_prototypes(
-    features: torch.Tensor, labels: torch.Tensor, *, margin: float, balanced: bool = False, steps: int = 200
-) -> tuple[torch.Tensor, float, float]:
-    """Minimise the summed prototype loss over the prototypes, the features being fixed.
-
-    The paper's "sum up the prototype loss for all nuclei in the auxiliary labeled pool to update the
-    prototype" (docs/reproducibility.md 2.4). Starts at the class means and takes normalised subgradient steps of
-    decreasing length. The sum falls apart into one problem a prototype, and each keeps the best point that it
-    visited, so the loss never rises. Deterministic.
-
-    Args:
-        features: (n, d) features of all labelled nuclei; labels: (n,), 0 known, 1 unknown.
-        margin: Delta of Eq. 2.
-        balanced: weigh the two classes equally, whatever their numbers; the sum of the weights stays n.
-        steps: number of subgradient steps.
-
-    Returns:
-        prototypes (2, d) in the type of `features`, the summed loss at the class means, and after the refit.
-    """
-    # Distances come from inner products, which is cheap but cancels: centre, and compute in double.
-    points = features.detach().double()
-    offset = points.mean(dim=0) if len(points) else points.new_zeros(points.shape[1])
-    points = points - offset
-    square_norms = points.square().sum(dim=1)
-    prototypes, defined = class_means(points, labels)
-    own = torch.stack([labels == KNOWN, labels == UNKNOWN], dim=1)
-    share = torch.ones_like(square_norms)
-    if balanced and defined.all():
-        share = (own * (0.5 * len(labels) / own.sum(dim=0))).sum(dim=1)
-
-    def distances_to(p):
-        squares = square_norms[:, None] - 2 * points @ p.T + p.square().sum(dim=1)
-        return squares.clamp(min=0).add(1e-12).sqrt()
-
-    best, best_loss, first_loss, reach = prototypes, None, None, None
-    for step in range(steps + 1):
-        distances = distances_to(prototypes)
-        losses = (share[:, None] * _loss_terms(distances, labels, defined, margin)).sum(dim=0)
-        if step == 0:
-            best_loss = first_loss = losses
-            # The first step is half the spread of the class about its mean: the scale of any useful move.
-            reach = 0.5 * (distances * own).sum(dim=0) / own.sum(dim=0).clamp(min=1)
-        better = losses < best_loss
-        best = torch.where(better[:, None], prototypes, best)
-        best_loss = torch.where(better, losses, best_loss)
-        # d|f - p| / dp = (p - f) / |f - p|; own class pulls, the other pushes while within the margin.
-        weights = share[:, None] * (own.double() - (~own & (distances < margin)).double()) / distances
-        gradient = weights.sum(dim=0)[:, None] * prototypes - weights.T @ points
-        direction = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        prototypes = prototypes - (reach / (1 + step) ** 0.75)[:, None] * direction * defined[:, None]
-    fitted = torch.where(defined[:, None], best + offset, torch.zeros_like(best))
-    return fitted.to(features.dtype), float(first_loss.sum()), float(best_loss.sum())
 
 
 @BOX_BRANCH_REGISTRY.register()
@@ -178,9 +124,8 @@ class PrototypeBranch(BoxBranch, RoundClock):
         """
         super().__init__(round_iters=round_iters)
         self.num_unknown = num_unknown
-        for key, value, choices in (("MODE", mode, MODES), ("NORM", norm, NORMS)):
-            if value not in choices:
-                raise ConfigError(f"OSAL.PROTOTYPE.{key} is '{value}': choose one of {', '.join(choices)}")
+        check_choice("OSAL.PROTOTYPE.MODE", mode, MODES)
+        check_choice("OSAL.PROTOTYPE.NORM", norm, NORMS)
         self.mode, self.fixed_margin, self.weight = mode, margin, weight
         self.norm, self.balanced = norm, balanced
         self.warmup_iters, self.warmup_fraction = warmup_iters, warmup_fraction

@@ -15,7 +15,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 from torch.nn import functional as F
 
-from osal_detectron2.core.errors import ConfigError
+from osal_detectron2.core.errors import ConfigError, check_choice
 
 from .backbones import STRIDES, build_fpn
 from .weights_file import check_fit, load_fitting, read_weights
@@ -59,8 +59,7 @@ class TimmBackbone(Backbone):
                 the file of another one.
         """
         super().__init__()
-        if norm not in NORMS:
-            raise ConfigError(f"MODEL.TIMM.NORM is '{norm}': choose one of {', '.join(NORMS)}")
+        check_choice("MODEL.TIMM.NORM", norm, NORMS)
         kind = type(network).__name__
         if not hasattr(network, "prune_intermediate_layers") or not hasattr(network, "forward_intermediates"):
             raise ConfigError(

@@ -25,18 +25,6 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
-    "Detections",
-    "GroundTruthFeatures",
-    "ImageFeatures",
-    "Pass",
-    "PredictedLoss",
-    "QueryContext",
-    "Selection",
-    "Strategy",
-    "available",
-    "check_selection",
-    "get_strategy",
-    "query_nodes",
-    "register",
-    "setting_nodes",
-]
+    "Detections", "GroundTruthFeatures", "ImageFeatures", "Pass", "PredictedLoss", "QueryContext", "Selection",
+    "Strategy", "available", "check_selection", "get_strategy", "query_nodes", "register", "setting_nodes",
+]  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from .base import ImageFeatures, Query, QueryContext, Selection, Strategy, register, require_pool
 from .lazy_greedy import first_largest
 
@@ -106,8 +106,7 @@ class CoresetSettings:
     feature: str = "res5"
 
     def __post_init__(self) -> None:
-        if self.feature not in FEATURES:
-            raise ConfigError(f"OSAL.CORESET.FEATURE: {self.feature!r} is not one of {', '.join(FEATURES)}")
+        check_choice("OSAL.CORESET.FEATURE", self.feature, FEATURES)
 
 
 @register

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, check_choice
 from .base import Detections, Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .box_match import acquisition_set, best_match
 from .posteriors import confidence, softmax
@@ -69,8 +69,7 @@ class LAALSettings:
     stability_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"OSAL.LAAL.MODE: {self.mode!r} is not one of {', '.join(MODES)}")
+        check_choice("OSAL.LAAL.MODE", self.mode, MODES)
         if not self.sigmas or min(self.sigmas) < 0 or len(set(self.sigmas)) < len(self.sigmas):
             raise ConfigError(
                 f"OSAL.LAAL.SIGMAS: {list(self.sigmas)} must be one or more different values of at least 0"

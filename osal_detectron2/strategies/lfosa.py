@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from ..core.seeding import derive_seed
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .tile_means import localization_uncertainty
@@ -81,8 +81,7 @@ class LfOSASettings:
     use_li: bool = True
 
     def __post_init__(self) -> None:
-        if self.agg not in AGGREGATIONS:
-            raise ConfigError(f"OSAL.LFOSA.AGG: {self.agg!r} is not one of {', '.join(AGGREGATIONS)}")
+        check_choice("OSAL.LFOSA.AGG", self.agg, AGGREGATIONS)
 
 
 @register

@@ -8,7 +8,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from .base import Detections, Pass, Query, QueryContext, Selection, Strategy, Table, register, require_pool
 from .prototype_count import COUNT_RULES, count_known, warn_if_blind
 from .tile_means import localization_uncertainty, mean_vacuity
@@ -30,10 +30,7 @@ class PCSSSettings:
     count_rule: str = "proto"
 
     def __post_init__(self) -> None:
-        if self.count_rule not in COUNT_RULES:
-            raise ConfigError(
-                f"OSAL.PCSS.COUNT_RULE: {self.count_rule!r} is not one of {', '.join(COUNT_RULES)}"
-            )
+        check_choice("OSAL.PCSS.COUNT_RULE", self.count_rule, COUNT_RULES)
 
 
 @register

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import ConfigError
+from ..core.errors import check_choice
 from .base import Detections, Query, QueryContext, Selection, Strategy, register, require_pool
 from .posteriors import confidence, entropy, softmax
 from .tile_means import localization_uncertainty
@@ -67,10 +67,8 @@ class UncertaintySettings:
     use_li: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"OSAL.UNCERTAINTY.MODE: {self.mode!r} is not one of {', '.join(MODES)}")
-        if self.agg not in AGGREGATIONS:
-            raise ConfigError(f"OSAL.UNCERTAINTY.AGG: {self.agg!r} is not one of {', '.join(AGGREGATIONS)}")
+        check_choice("OSAL.UNCERTAINTY.MODE", self.mode, MODES)
+        check_choice("OSAL.UNCERTAINTY.AGG", self.agg, AGGREGATIONS)
 
 
 @register

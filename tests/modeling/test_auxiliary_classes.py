@@ -79,7 +79,7 @@ def test_the_auxiliary_has_the_classes_and_trains_on_them(lfosa_cfg, make_input)
 
 def test_other_classes_are_refused(toy_cfg):
     toy_cfg.OSAL.AUXILIARY.CLASSES = "k"
-    with pytest.raises(ConfigError, match="OSAL.AUXILIARY.CLASSES is 'k'.*k_plus_one"):
+    with pytest.raises(ConfigError, match="OSAL.AUXILIARY.CLASSES: 'k'.*k_plus_one"):
         auxiliary_cfg(toy_cfg)
 
 

@@ -130,5 +130,5 @@ def test_branch_without_foreground_gives_a_connected_zero():
 
 @pytest.mark.parametrize("argument", [{"mode": "mc_dropout"}, {"activation": "tanh"}])
 def test_unknown_options_are_named(argument):
-    with pytest.raises(ConfigError, match="OSAL.EVIDENCE.*choose one of"):
+    with pytest.raises(ConfigError, match="OSAL.EVIDENCE.*not one of"):
         EvidentialBranch(feature_dim=1, num_classes=2, **argument)

@@ -7,12 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from osal_detectron2.modeling.prototypes import (
-    class_means,
-    prototype_distances,
-    prototype_loss,
-    refit_prototypes,
-)
+from osal_detectron2.modeling.prototypes import class_means, prototype_distances, prototype_loss
+from osal_detectron2.scoring.prototypes import refit_prototypes
 
 BOTH = torch.tensor([True, True])
 

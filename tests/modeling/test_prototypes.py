@@ -5,7 +5,8 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 
 from osal_detectron2.core.errors import ConfigError
-from osal_detectron2.modeling.prototypes import PrototypeBranch, prototype_distances, refit_prototypes
+from osal_detectron2.modeling.prototypes import PrototypeBranch, prototype_distances
+from osal_detectron2.scoring.prototypes import refit_prototypes
 
 
 def proposals(*gt_classes):
@@ -152,7 +153,7 @@ def test_distances_are_logged_where_there_is_a_storage():
 
 @pytest.mark.parametrize("argument", [{"mode": "fixed"}, {"norm": "unit"}])
 def test_unknown_options_are_named(argument):
-    with pytest.raises(ConfigError, match="OSAL.PROTOTYPE.*choose one of"):
+    with pytest.raises(ConfigError, match="OSAL.PROTOTYPE.*not one of"):
         PrototypeBranch(feature_dim=1, **argument)
 
 

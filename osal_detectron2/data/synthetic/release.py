@@ -20,18 +20,9 @@ from .tissue import Style, build_tissue, draw_style, place_nuclei
 SCHEMA = "osal-synthetic/1"
 MANIFEST = "synthetic.json"
 HEADER = (
-    "",
-    "raw_classification",
-    "main_classification",
-    "super_classification",
-    "type",
-    "xmin",
-    "ymin",
-    "xmax",
-    "ymax",
-    "coords_x",
-    "coords_y",
-)
+    "", "raw_classification", "main_classification", "super_classification", "type",
+    "xmin", "ymin", "xmax", "ymax", "coords_x", "coords_y",
+)  # fmt: skip
 HOSPITALS = "A2 AR E2 BH C8 D8 OL AN AO EW S3 A7 A1 GM LL HN AC GI".split()
 AMBIGUOUS_SHARE = 0.05
 
