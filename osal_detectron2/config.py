@@ -162,7 +162,8 @@ def add_osal_config(cfg: CN) -> None:
     cfg.OSAL.EVAL.AOSE_SCORE_THRESH = 0.5
     # Queried tiles drawn in the gallery of each round; 0 draws none.
     cfg.OSAL.EVAL.GALLERY_TILES = 12
-    # Draw curves.png after each round, half a second on a CPU. Without, `osal run report RUN` draws it at any time.
+    # Draw curves.png and write report.html after each round, some seconds on a CPU. Without, `osal run report RUN` does
+    # it at any time.
     cfg.OSAL.EVAL.CURVES = True
 
     # ---- models -----------------------------------------------------------------------------------------

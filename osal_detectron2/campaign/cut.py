@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..core.errors import DataError
 from ..core.store import atomic_path, write_bytes
+from ..data.appearance import appearance
 from ..data.coco_file import clip_box
 from ..data.duplicates import difference_hash, lookalikes
 from ..data.tiling import boxes_in_window
@@ -29,8 +30,8 @@ GLASS, TWINS = "without structure (glass)", "like another tile"
 
 @dataclass
 class Tile:
-    """One tile. key: its file_name below tiles/. features: see `features`. boxes: those of a labelled image, by class
-    name, in pixels of the tile. origin: as in data/tiling.py; None for an image that was not cut."""
+    """One tile. key: its file_name below tiles/. features: see data/appearance.py. boxes: those of a labelled image, by
+    class name, in pixels of the tile. origin: as in data/tiling.py; None for an image that was not cut."""
 
     key: str
     width: int
@@ -72,7 +73,7 @@ def cut(
             if (other := seen.setdefault(key.casefold(), parent.name)) != parent.name:
                 raise DataError(f"{other} and {parent.name} would make tiles of one name, {key}; rename one")
             _write(picture, parent, out / key, whole=whole)
-            one = Tile(key, *size, groups[parent.name], features(picture), looks)
+            one = Tile(key, *size, groups[parent.name], appearance(picture), looks)
             if not whole:
                 x, y, w, h = window
                 one.origin = {"parent": parent.name, "x": x, "y": y, "width": w, "height": h}
@@ -90,19 +91,6 @@ def cut(
     for index in twins:
         (out / tiles[index].key).unlink(missing_ok=True)
     return sorted(kept, key=lambda t: t.key), {why: n for why, n in left_out.items() if n}
-
-
-def features(picture: Image.Image) -> np.ndarray:
-    """(14,) what a tile looks like, coarsely: optical density of each channel (mean, spread, 10th and 90th percentile)
-    and how much its edges weigh at two scales."""
-    small = picture.convert("RGB").resize((64, 64), Image.Resampling.BOX)
-    density = -np.log((np.asarray(small, dtype=np.float64) + 1) / 256)
-    flat = density.reshape(-1, 3)
-    colors = [flat.mean(axis=0), flat.std(axis=0), *np.percentile(flat, [10, 90], axis=0)]
-    grey = density.mean(axis=2)
-    coarse = grey.reshape(16, 4, 16, 4).mean(axis=(1, 3))
-    edges = [sum(np.abs(np.diff(grid, axis=a)).mean() for a in (0, 1)) for grid in (grey, coarse)]
-    return np.concatenate([*colors, edges])
 
 
 def _key(name: str, window: tuple[int, int, int, int] | None) -> str:

@@ -25,6 +25,7 @@ from ..evaluation.open_set_coco import OpenSetCOCOEvaluator
 from ..evaluation.report import write_report
 from ..modeling.detectors import Detectors
 from ..oracles import get_oracle
+from ..report.run_page import RunPage
 from ..scoring.pool import PoolScorer
 from .checkpoint import AtomicCheckpointer
 from .evaluate import evaluate_detector
@@ -272,10 +273,13 @@ class Session:
         )
 
     def _report(self, folder, round_index) -> None:
+        tiles = {r["image_key"]: r for r in self.plan.train}
         write_report(folder, self.steps.cost, curves=self.osal.EVAL.CURVES)
         if round_index != "init" and self.osal.EVAL.GALLERY_TILES > 0:
-            tiles = {r["image_key"]: r for r in self.plan.train}
             gallery_for_round(folder, round_index, tiles, max_tiles=self.osal.EVAL.GALLERY_TILES)
+        if self.osal.EVAL.CURVES:
+            files = {key: record["file_name"] for key, record in tiles.items()}
+            RunPage(folder, self.steps.cost, files=files).write()
 
 
 def _overwrite(cfg: CfgNode, resolved: CfgNode) -> None:

@@ -92,8 +92,8 @@ def gallery_for_round(
     selected = selection["selected"][:max_tiles]
     if not selected:
         return None
-    answered = (folder / "labels.json").is_file()
-    answers = LabelFile.read(folder / "labels.json").tiles if answered else {}
+    path = folder / "labels.json"
+    answers = LabelFile.read(path).tiles if path.is_file() else {}
     found = read_detections(folder)
     scores = tile_scores(folder)
     tiles = []
@@ -102,9 +102,9 @@ def gallery_for_round(
             raise DataError(
                 f"{folder / 'selection.json'}: tile {key} is not among the images of the data set"
             )
-        pictures = [_answer(answers.get(key), known_classes)]
+        pictures = [answered(answers.get(key), known_classes)]
         if key in found:
-            pictures.append(_detected(found[key], known_classes))
+            pictures.append(detected(found[key], known_classes))
         reason = selection.get("reasons", {}).get(key, "")
         tiles.append(
             {
@@ -112,7 +112,7 @@ def gallery_for_round(
                 "pictures": pictures,
                 "title": f"{rank}. {key}",
                 "caption": "\n".join(
-                    line for line in (reason, _in_words(scores.get(key, {}), reason)) if line
+                    line for line in (reason, scores_in_words(scores.get(key, {}), reason)) if line
                 ),
             }
         )
@@ -122,7 +122,7 @@ def gallery_for_round(
     return folder / "gallery.png"
 
 
-def _answer(answer: TileLabels | None, known_classes: Sequence[str]) -> dict:
+def answered(answer: TileLabels | None, known_classes: Sequence[str]) -> dict:
     """The picture of what the oracle answered."""
     labels = list(answer.classes) if answer else []
     indices = [known_classes.index(name) if name in known_classes else None for name in labels]
@@ -140,7 +140,7 @@ def _answer(answer: TileLabels | None, known_classes: Sequence[str]) -> dict:
     }
 
 
-def _detected(found: Mapping, known_classes: Sequence[str]) -> dict:
+def detected(found: Mapping, known_classes: Sequence[str]) -> dict:
     """The picture of what the detector that made the query had found."""
     labels, unknown = found["classes"], found["looks_unknown"]
     heading = f"detected (score {found['score_thresh']:g} or more): {_counts(labels, known_classes)}"
@@ -159,7 +159,7 @@ def _counts(labels: Sequence[str], known_classes: Sequence[str]) -> str:
     return ", ".join(f"{number[name]} {name.replace('_', ' ')}" for name in known_classes)
 
 
-def _in_words(values: Mapping[str, float], reason: str) -> str:
+def scores_in_words(values: Mapping[str, float], reason: str) -> str:
     said = _SAID_BY_REASON if reason else ()
     shown = {name: value for name, value in values.items() if name not in said and np.isfinite(value)}
     return "; ".join(f"{SCORE_WORDS.get(name, name.replace('_', ' '))} {v:.4g}" for name, v in shown.items())

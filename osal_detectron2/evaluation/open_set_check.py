@@ -1,6 +1,6 @@
 """Whether the prototypes tell known from unknown nuclei at all, or the open-set part of a run is inert."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,16 @@ def query_warning(run_folder: str | Path, round_index: int) -> str | None:
         what="detections in the pool",
         effect="so the query counts nuclei instead of known nuclei",
     )
+
+
+def run_warning(run_folder: str | Path, rounds: Iterable[int]) -> str | None:
+    """The warning of the latest of these queries that has one, with how many have; None if all is well."""
+    said = {number: text for number in rounds if (text := query_warning(run_folder, number))}
+    if not said:
+        return None
+    last = max(said)
+    where = f"in round {last}" if len(said) == 1 else f"in {len(said)} rounds, last in round {last}"
+    return f"{where}: {said[last]}"
 
 
 def prediction_warning(run_folder: str | Path, *, look_known: int, look_unknown: int) -> str | None:

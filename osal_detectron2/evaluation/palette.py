@@ -26,3 +26,26 @@ def class_color(index: int, *, on_paper: bool = False) -> str:
 def rgb(color: str) -> tuple[int, int, int]:
     """(red, green, blue), each 0 to 255, of "#RRGGBB"."""
     return tuple(bytes.fromhex(color[1:]))
+
+
+def contrast(first: str, second: str) -> float:
+    """How much two colours differ in lightness, 1 to 21 (WCAG 2.2: text needs 4.5, a line 3)."""
+    high, low = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def readable(color: str, ground: str, least: float = 3.0) -> str:
+    """`color`, mixed with black or white, whichever `ground` is not, until it has the contrast `least`."""
+    end = BLACK if _luminance(ground) > 0.18 else WHITE
+    for step in range(21):
+        mixed = [round(a + (b - a) * step / 20) for a, b in zip(rgb(color), rgb(end))]
+        shade = f"#{bytes(mixed).hex().upper()}"
+        if contrast(shade, ground) >= least:
+            break
+    return shade
+
+
+def _luminance(color: str) -> float:
+    parts = [v / 255 for v in rgb(color)]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

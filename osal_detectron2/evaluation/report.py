@@ -12,7 +12,7 @@ from ..core.ledger import Ledger
 from ..core.store import read_json, write_bytes, write_json
 from .curves import draw_curves
 from .learning_curve import SUMMARY, aulc, read_costs, read_curve, write_csv
-from .open_set_check import query_warning
+from .open_set_check import run_warning
 from .table import WIDTH, format_table, gain, legend
 
 Rows = Sequence[Mapping]
@@ -45,13 +45,14 @@ def describe_run(run_folder: str | Path) -> str:
     header, rows = Ledger.open(folder).header, read_curve(folder)
     lines = [format_table(rows, header["known_classes"]), "", legend(read_costs(folder)), ""]
     lines += textwrap.wrap(gain(rows), WIDTH)
-    warnings = {row["round"]: query_warning(folder, row["round"]) for row in rows}
-    if said := {number: text for number, text in warnings.items() if text}:
-        last = max(said)
-        rounds = f"in round {last}" if len(said) == 1 else f"in {len(said)} rounds, last in round {last}"
-        lines += ["", *textwrap.wrap(f"WARNING, {rounds}: {said[last]}", WIDTH)]
+    if warning := run_warning(folder, (row["round"] for row in rows)):
+        lines += ["", *textwrap.wrap(f"WARNING, {warning}", WIDTH)]
     lines.append("")
-    for title, pattern in (("curves", "curves.png"), ("queried tiles", "rounds/*/gallery.png")):
+    for title, pattern in (
+        ("page", "report.html"),
+        ("curves", "curves.png"),
+        ("queried tiles", "rounds/*/gallery.png"),
+    ):
         lines += [f"{title:14s} {path}" for path in sorted(folder.glob(pattern))]
     selection = folder_of(folder, 0) / "selection.json"
     if selection.is_file() and (asked := read_json(selection)["selected"]):
