@@ -30,7 +30,7 @@ demo: data ## a whole active learning run on the synthetic data, on a CPU; again
 	@$(KEEP_MEMORY) $(VENV_PYTHON) -m osal_detectron2 train --config-file configs/quickstart.yaml --resume OUTPUT_DIR output/quickstart
 	@echo "These were drawn tiles, labelled by their hidden truth; the detector went on learning from round to round."
 	@echo "For the commands osal ... above and in the docs, first: . .venv/bin/activate"
-	@echo "Look at output/quickstart/curves.png and output/quickstart/rounds/000/gallery.png: what it asked for, and why."
+	@echo "Open output/quickstart/report.html: what it learnt, what it asked for, and why."
 	@echo "Your own tiles: five commands in README.md, Use it. People who label: docs/human_oracle.md"
 
 test: setup ## all tests but the slow ones and those for a GPU (ARGS="-k name" chooses)

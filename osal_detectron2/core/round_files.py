@@ -121,7 +121,20 @@ def read_detections(folder: Path) -> dict[str, dict]:
     content = read_record(folder / "detections.json", DETECTIONS_SCHEMA)
     if content is None:
         return {}
-    return {key: {**tile, "score_thresh": content["score_thresh"]} for key, tile in content["tiles"].items()}
+    names = ("boxes", "classes", "scores", "looks_unknown")
+    try:
+        found = {
+            key: {**{name: tile[name] for name in names}, "score_thresh": float(content["score_thresh"])}
+            for key, tile in content["tiles"].items()
+        }
+        if any(len({len(tile[name]) for name in names}) > 1 for tile in found.values()):
+            raise ValueError("lists of different lengths")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        path = folder / "detections.json"
+        raise DataError(
+            f"{path}: is malformed ({error}); restore it, or delete it: only pictures need it"
+        ) from error
+    return found
 
 
 def write_detections(folder: Path, found: Mapping[str, Mapping], *, score_thresh: float) -> None:

@@ -1,17 +1,18 @@
 """What a run's folder says, read once for its page."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.annotation_cost import AnnotationCost
-from ..core.errors import DataError
 from ..core.extension import folder_of
 from ..core.labels import TileLabels
 from ..core.ledger import Ledger
 from ..core.round_files import read_detections, read_metrics, tile_scores
 from ..core.rounds import INIT, next_round
-from ..core.store import read_json, sha256_file
+from ..core.store import sha256_file
 from ..evaluation.learning_curve import read_costs, read_curve
 
 
@@ -83,10 +84,7 @@ def _query(
     ledger: Ledger, round_index: str | int, selected: Sequence[str], labels: Mapping, previous: str = ""
 ) -> Query:
     folder = ledger.round_dir(round_index)
-    selection = read_json(folder / "selection.json")
-    reasons = selection.get("reasons") if isinstance(selection, dict) else None
-    if not isinstance(reasons, dict):
-        raise DataError(f"{folder / 'selection.json'}: has no reasons; restore it from a copy")
+    reasons = (ledger.selection(round_index) or {}).get("reasons", {})
     commit = folder / "commit.json"
     return Query(
         round_index,

@@ -11,7 +11,9 @@ from ..core.store import write_bytes
 from ..evaluation.open_set_check import run_warning
 from ..evaluation.palette import BLACK, class_color
 from ..evaluation.table import cell, gain, legend
+from ..oracles.opinions import agreement_of
 from ..oracles.timed import timed_tiles
+from .agreement import agreement_section
 from .chart import Line, line_chart
 from .html import Child, details, facts, note, page, table, tag
 from .nuclei import least_certain
@@ -71,7 +73,10 @@ def run_sections(record: RunRecord, pictures: Pictures) -> Sections:
         sections.append(("nuclei", "Least certain nuclei", least_certain(record, pictures)))
     labels = [label for query in record.queries for label in query.labels.values()]
     people = time_of_annotators(labels, timed_tiles(record.folder), record.costs)
-    return [*sections, ("people", "Annotators", people), ("record", "Record", ledger(record))]
+    sections.append(("people", "Annotators", people))
+    if (found := agreement_of([record.folder])) is not None:
+        sections.append(("agreement", "Agreement", agreement_section(found)))
+    return [*sections, ("record", "Record", ledger(record))]
 
 
 def page_colours(record: RunRecord) -> str:

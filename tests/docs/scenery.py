@@ -147,6 +147,12 @@ GIVEN = {
             "OSAL.STRATEGY $run OUTPUT_DIR output/$run; done\n",
         ),
     ],
+    "report": [
+        (
+            "run report output/quickstart",
+            "osal train --config-file configs/quickstart.yaml OUTPUT_DIR output/quickstart OSAL.EVAL.CURVES False\n",
+        )
+    ],
     "evaluation": [
         (
             "run report output/osal_nd_seed0",
@@ -180,8 +186,14 @@ RESULTS = {
     "benchmark": ["output/two_cores/results", "output/a/round_0.pth", "output/b/curves.png"],
     "benchmark_figures": ["output/grid/figures/fig2_map.pdf", "output/few/table.md", "output/fig5.png"],
     "benchmarks": ["output/two_cores/results", "output/equal_boxes/results", "output/nucls/results"],
-    "training": ["output/first/curves.png", "output/first/model_final.pth", "output/osal_nd_seed2/curve.csv"],
-    "lazy_config": ["output/lazy/config.yaml", "output/vitdet/model_final.pth", "output/cascade/curves.png"],
+    "report": ["output/quickstart/report.html", "output/quickstart/appearance.npz"],
+    "training": [
+        "output/first/curves.png",
+        "output/first/report.html",
+        "output/first/model_final.pth",
+        "output/osal_nd_seed2/curve.csv",
+    ],
+    "lazy_config": ["output/lazy/config.yaml", "output/vitdet/model_final.pth", "output/cascade/report.html"],
     "human_oracle": ["output/run1/rounds/init/commit.json", "output/run1/rounds/000/query/README.txt"],
     "data_coco": ["tiles/train.json", "tiles/test.json", "output/consep/curves.png"],
     "predict": [
