@@ -135,7 +135,7 @@ def test_files_are_print_resolution_and_repeatable(cells, tmp_path):
         assert image.width == round(300 * PAGE)
     figure = draw_curves(cells, FIGURES["fig2_map"])
     assert render(figure, "svg") == render(draw_curves(cells, FIGURES["fig2_map"]), "svg")
-    with pytest.raises(ConfigError, match="--format gif"):
+    with pytest.raises(ConfigError, match="--format: 'gif'"):
         draw_all(cells, tmp_path, formats=["gif"])
 
 

@@ -172,4 +172,4 @@ def test_the_tool_writes_figures_and_tables_or_one_line(tmp_path, capsys):
     assert error.startswith(f"error: {path}") and error.count("\n") == 1
     make_cell(results)
     assert osal("plot", results, "--out", out, "--format", "gif") == 1
-    assert "--format gif" in capsys.readouterr().err
+    assert "--format: 'gif'" in capsys.readouterr().err
