@@ -102,7 +102,7 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
         try:
             page.size = tuple(number(image.get(side), side) for side in ("width", "height"))
         except ValueError as error:
-            sheet.problems.append(f"{place}: {error}; export again")
+            sheet.problems.append(f"{place}: {error}")
         for count, shape in enumerate(image, start=1):
             label = f"{place}, {shape.tag} {count}"
             try:

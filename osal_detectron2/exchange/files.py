@@ -63,7 +63,7 @@ def _unzipped(path: Path) -> dict[str, bytes]:
             for member in members:
                 if _leads_out(member.filename):
                     raise DataError(
-                        f"{path}: holds {member.filename!r}, whose name leads out of the archive; "
+                        f"{path}: holds {member.filename!r}, whose name leads out of the archive or cannot be written; "
                         "get it again from the tool"
                     )
             members = [m for m in members if PurePosixPath(m.filename).suffix.lower() in SUFFIXES]
@@ -83,12 +83,14 @@ def _unzipped(path: Path) -> dict[str, bytes]:
 
 def _leads_out(name: str) -> bool:
     parts = re.split(r"[\\/]", name)
-    return ".." in parts or parts[0] == "" or parts[0].endswith(":") or "\0" in name
+    return (
+        ".." in parts or parts[0] == "" or parts[0].endswith(":") or any(ord(letter) < 32 for letter in name)
+    )
 
 
 def place_of(key: str, use: str) -> PurePosixPath:
     """The path of a tile below a folder. Raises DataError for a key that leads out of it or cannot be written."""
-    if _leads_out(key) or not key or any(ord(letter) < 32 for letter in key):
+    if _leads_out(key) or not key:
         raise DataError(
             f"tile {key!r}: its name leads out of the folder or cannot be written; rename the tile, {use}"
         )
@@ -132,7 +134,8 @@ def xml_of(content: bytes, where: str):
         raise DataError(f"{where}: is not complete XML ({error}); get it again from the tool") from error
     except (ValueError, LookupError) as error:  # a DTD, an entity, an encoding that is none
         raise DataError(
-            f"{where}: is not plain XML ({type(error).__name__}: {error}); it needs UTF-8, no DTD and no entities"
+            f"{where}: is not plain XML ({type(error).__name__}); it needs UTF-8, no DTD and no entities: get it again "
+            "from the tool"
         ) from error
 
 
@@ -166,5 +169,5 @@ def number(value: object, what: str) -> float:
     except (TypeError, ValueError, OverflowError):
         result = float("nan")
     if not abs(result) < 1e15:
-        raise ValueError(f"{what} is {str(value)[:40]!r}, not a number")
+        raise ValueError(f"{what} is {str(value)[:40]!r}, not a number; correct it or export again")
     return result

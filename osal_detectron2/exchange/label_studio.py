@@ -127,7 +127,9 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
             or not isinstance(annotations, list)
             or not all(isinstance(a, dict) for a in annotations)
         ):
-            common.problems.append(f"{label}: needs data.osal_key or data.image, and a list of annotations")
+            common.problems.append(
+                f"{label}: needs data.osal_key or data.image, and a list of annotations; export again"
+            )
             continue
         if not annotations:
             common.untouched.append(name)
@@ -172,8 +174,8 @@ def _page(name: str, annotation: Mapping, label: str, tile, sheet: Sheet) -> Pag
     page = Page(name, review="done")
     try:
         page.seconds = number(annotation["lead_time"], "lead_time") if annotation.get("lead_time") else None
-    except ValueError as error:
-        sheet.notes.append(f"{label}: {error}; it was left out")
+    except ValueError:
+        sheet.notes.append(f"{label}: its lead_time is no number of seconds and was left out")
     if page.seconds is not None and page.seconds < 0:
         page.seconds = None
     if annotation.get("was_cancelled"):
@@ -181,7 +183,7 @@ def _page(name: str, annotation: Mapping, label: str, tile, sheet: Sheet) -> Pag
         return page
     regions = annotation.get("result")
     if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
-        sheet.problems.append(f"{label}: an annotation has no list of results")
+        sheet.problems.append(f"{label}: an annotation has no list of results; export again")
         return page
     if annotation.get("parent_prediction") is not None and annotation.get("lead_time") is None:
         page.review = "pending"

@@ -92,14 +92,14 @@ def read(files: Mapping[str, bytes], request: Request, where: str) -> list[Sheet
                 number(root.findtext(f"size/{side}"), f"size/{side}") for side in ("width", "height")
             )
         except ValueError as error:
-            sheet.problems.append(f"{file}: {error}; export again")
+            sheet.problems.append(f"{file}: {error}")
         for count, entry in enumerate(root.iterfind("object"), start=1):
             place = f"{file}, object {count}"
             sides = ("xmin", "ymin", "xmax", "ymax")
             try:
                 x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{side}"), side) for side in sides)
             except ValueError as error:
-                sheet.problems.append(f"{place}: {error}; export again")
+                sheet.problems.append(f"{place}: {error}")
                 continue
             box = [round(value, 4) for value in (x0, y0, x1 - x0, y1 - y0)]
             page.boxes.append((place, (entry.findtext("name") or "").strip(), box))

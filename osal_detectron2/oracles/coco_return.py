@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 from ..exchange.batch import PENDING, Request, RequestedTile
@@ -10,6 +9,7 @@ from .matching import match_classes, match_images
 from .returned import Box, Returned, ReturnedTile, answer
 
 MOST_BOXES = 5000  # in a tile; all pairs are compared
+_LARGEST = 1e15  # of a coordinate; JSON has integers that are no float
 _IDS = (int, float, str)
 
 
@@ -34,18 +34,22 @@ def read_coco(
     result = Returned()
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
-        result.problems.append("is not COCO JSON: it needs the lists images, annotations and categories")
+        result.problems.append(
+            "is not COCO JSON: it needs the lists images, annotations and categories; export COCO"
+        )
         return result
     if not all(isinstance(entry, dict) for name in lists for entry in content[name]):
-        result.problems.append("images, annotations and categories must hold objects")
+        result.problems.append("images, annotations and categories must hold objects; export COCO again")
         return result
 
     if not all(isinstance(image.get("id"), _IDS) for image in content["images"] + content["categories"]):
-        result.problems.append("images and categories must each have an id, a number or text")
+        result.problems.append("images and categories must each have an id, a number or text; export again")
         return result
     for annotation in content["annotations"]:
         if not all(isinstance(annotation.get(name), _IDS) for name in ("image_id", "category_id")):
-            result.problems.append(f"annotation {annotation.get('id')!r}: needs image_id and category_id")
+            result.problems.append(
+                f"annotation {annotation.get('id')!r}: needs image_id and category_id; export again"
+            )
     if result.problems:
         return result
     images = match_images(
@@ -65,7 +69,9 @@ def read_coco(
     for annotation in annotations:
         label = f"annotation {annotation.get('id')!r}"
         if annotation["image_id"] not in known_ids:
-            result.problems.append(f"{label}: image_id {annotation['image_id']!r} is not among the images")
+            result.problems.append(
+                f"{label}: image_id {annotation['image_id']!r} is not among the images; export again"
+            )
         elif (key := keys.get(annotation["image_id"])) is not None:
             box = _read_box(annotation, request.tiles[key], f"{label} (tile {key})", result)
             name = names.get(annotation["category_id"])
@@ -73,7 +79,7 @@ def read_coco(
                 boxes[key].append((name, *box))
     for key in (key for key in boxes if len(boxes[key]) > MOST_BOXES):
         result.problems.append(
-            f"tile {key}: has {len(boxes[key])} boxes, more than {MOST_BOXES}; something went wrong in the tool"
+            f"tile {key}: has {len(boxes[key])} boxes, more than {MOST_BOXES}; something went wrong: export again"
         )
         boxes[key] = []
     answer(
@@ -98,12 +104,18 @@ def _read_box(annotation: dict, tile: RequestedTile, label: str, result: Returne
     if box in (None, []) and outline:
         box = _around(outline)
         if box is None:
-            result.problems.append(f"{label}: its segmentation is no list of polygons [x1, y1, x2, y2, ...]")
+            result.problems.append(
+                f"{label}: its segmentation is no list of polygons [x1, y1, x2, y2, ...]; export again"
+            )
             return None
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        result.problems.append(f"{label}: bbox is {box!r}, not [x, y, width, height]")
-    elif not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
-        result.problems.append(f"{label}: bbox is {box!r}; width and height must be above 0")
+        result.problems.append(
+            f"{label}: bbox is {box!r}, not [x, y, width, height]; correct it or export again"
+        )
+    elif not all(abs(value) < _LARGEST for value in box) or box[2] <= 0 or box[3] <= 0:
+        result.problems.append(
+            f"{label}: bbox is {box!r}; width and height must be above 0: draw it again or delete it"
+        )
     elif annotation.get("iscrowd"):
         result.problems.append(f"{label}: marks a crowd; draw one box for each nucleus")
     else:
@@ -115,7 +127,9 @@ def _read_box(annotation: dict, tile: RequestedTile, label: str, result: Returne
                     result.notes.append(f"{label}: bbox {box!r} was cut at the border of the tile")
                 return left, top, right - left, bottom - top
             return x, y, w, h
-        result.problems.append(f"{label}: bbox {box!r} is outside the tile ({tile.width} x {tile.height})")
+        result.problems.append(
+            f"{label}: bbox {box!r} is outside the tile ({tile.width} x {tile.height}); move it or delete it"
+        )
     return None
 
 

@@ -19,7 +19,7 @@ from ..exchange.sheet import Sheet
 from ..exchange.words import ACCEPT
 from .answers import Answer, Answers, Choice
 from .coco_return import read_coco
-from .returned import Returned, few
+from .returned import Returned, few, legible
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ImportReport:
             )
         if self.chosen:
             lines.append(f"  {len(self.chosen)} tiles in dispute were settled: {few(self.chosen)}")
-        lines += [f"  note: {note}" for note in self.notes[:10]]
+        lines += [f"  note: {legible(note)}" for note in self.notes[:10]]
         if len(self.notes) > 10:
             lines.append(f"  and {len(self.notes) - 10} more notes of this kind")
         if self.pending_keys:
@@ -163,7 +163,7 @@ def import_batch(
         spent = {page.name: page.seconds for page in sheet.pages}
         seconds |= {(key, name): spent.get(page) for key, page in returned.present.items()}
     if whole.problems:
-        shown = [f"\n  - {problem}" for problem in whole.problems[:20]]
+        shown = [f"\n  - {legible(problem)}" for problem in whole.problems[:20]]
         more = len(whole.problems) - len(shown)
         raise DataError(
             f"{file}: nothing was imported, {len(whole.problems)} problem(s) to correct:"

@@ -33,10 +33,10 @@ def match_images(
     for entry in entries:
         name = entry.get("file_name")
         if not isinstance(name, str):
-            result.problems.append(f"image {entry['id']!r}: needs a file_name")
+            result.problems.append(f"image {entry['id']!r}: needs a file_name; export again")
             continue
         if entry["id"] in ids:
-            result.problems.append(f"image id {entry['id']!r} occurs twice")
+            result.problems.append(f"image id {entry['id']!r} occurs twice; export again")
         ids.add(entry["id"])
         key = name if name in request.tiles else None
         if key is None and name not in pool:
@@ -132,7 +132,9 @@ def match_classes(
     names: dict[object, str] = {}
     for category in content["categories"]:
         if category["id"] in names and names[category["id"]] != category.get("name"):
-            result.problems.append(f"category id {category['id']!r} occurs twice")
+            result.problems.append(
+                f"category id {category['id']!r} occurs twice, under two names; export again"
+            )
         names[category["id"]] = str(category.get("name"))
     for new in sorted(set(map_class.values()) - set(request.classes)):
         result.problems.append(
@@ -144,7 +146,7 @@ def match_classes(
     for identity in sorted(set(used), key=repr):
         if identity not in names:
             result.problems.append(
-                f"category_id {identity!r} ({used.count(identity)} annotations) has no category"
+                f"category_id {identity!r} ({used.count(identity)} annotations) has no category; export again"
             )
             continue
         name = map_class.get(names[identity], names[identity])

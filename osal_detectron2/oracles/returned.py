@@ -143,6 +143,12 @@ def few(words: Collection[str]) -> str:
     return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
 
 
+def legible(text: str, most: int = 600) -> str:
+    """What is said of a file from elsewhere: without control characters, and shortened in its middle."""
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 def _same_nucleus(boxes: list[Box]) -> tuple[set[int], list[tuple[str, str]]]:
     """Of boxes with IoU .9 or more: rows that repeat an earlier box of their class; (class, class) of the others."""
     iou = pairwise_iou_xywh([b[1:] for b in boxes], [b[1:] for b in boxes])
@@ -172,7 +178,9 @@ def _review_state(key: str, review: object, boxes: list, tile: RequestedTile, re
     if word == REJECTED:
         return REJECTED
     if word != PENDING:
-        result.problems.append(f"tile {key}: review is {review!r}, none of {', '.join(REVIEWS)}")
+        result.problems.append(
+            f"tile {key}: review is {review!r}; write {', '.join(REVIEWS[:-1])} or {REVIEWS[-1]}"
+        )
     elif review is not None and not _unchanged(boxes, tile):
         result.notes.append(f'tile {key}: was edited, but its review is still "pending": set it to "done"')
     return None
