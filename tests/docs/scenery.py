@@ -26,7 +26,7 @@ NOT_RUN = [
     (r"make (test|test-slow|lint)\b", "runs the suite that this test is in, or lints it"),
     (r"make docs", "fetches packages; tests/docs/test_site.py"),
     (
-        r"-m pytest( -n 2 | tests/(data|strategies|modeling))",
+        r"-m pytest( -n 2 | tests/(data|strategies|modeling)| -m slow )",
         "runs parts of the suite that this test is in",
     ),
     (

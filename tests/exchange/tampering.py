@@ -81,7 +81,7 @@ def change_value(document, rng, kind=None):
     if what == "number" and rng.random() < 0.3:
         number = float(value)
         new = rng.choice(
-            [2 * number, number + 1, -number, int(number), str(number), number + 0.001, 100 - number]
+            [2 * number, number + 1, -number, number // 1, str(number), number + 0.001, 100 - number]
         )
     elif what == "name" and rng.random() < 0.6:
         new = renamed(value, rng)
