@@ -41,10 +41,11 @@ def format_table(rows: Rows, known_classes: Sequence[str]) -> str:
 def legend(costs: AnnotationCost) -> str:
     """What the columns of `format_table` mean."""
     text = (
-        "Minutes, tiles and nuclei: what the detector of this round was trained on, and what people need for it "
-        f"(estimate: {costs.per_tile:g} s a tile, {costs.per_nucleus:g} s a nucleus). mAP50, and AP50 of each class: "
-        "percent, on the test tiles; AULC: the mean mAP50 along the minutes. A-OSE: unknown nuclei of the test tiles "
-        "that it takes for known. Purity: known nuclei / all nuclei of the tiles that it asked for next."
+        "Minutes, tiles and nuclei: what the detector of this round was trained on, and what people need for it (as "
+        f"measured, else by an estimate: {costs.per_tile:g} s a tile, {costs.per_nucleus:g} s a nucleus). mAP50, and "
+        "AP50 of each class: percent, on the test tiles; AULC: the mean mAP50 along the minutes. A-OSE: unknown nuclei "
+        "of the test tiles that it takes for known. Purity: known nuclei / all nuclei of the tiles that it asked for "
+        "next."
     )
     return textwrap.fill(text, WIDTH)
 

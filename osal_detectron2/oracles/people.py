@@ -73,6 +73,11 @@ class HumanOracle(Oracle):
         )
         if status.complete:
             return LabelFile.read(folder / "labels.json")
+        if self.settings["INIT_RECORD"]:
+            return Pending(
+                f"awaiting labels for {len(keys)} tiles of round {question.round_index}: `osal campaign sync "
+                f"{ledger.folder.parent}` puts them into Label Studio and fetches what is done"
+            )
         own = ledger.header.get("front") == "own"
         again = "start your own script again, with resume=True" if own else "start again with --resume"
         return Pending(

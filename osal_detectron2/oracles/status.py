@@ -62,10 +62,13 @@ def _next_command(folder: Path, finished: bool, batch: BatchStatus | None, *, fr
     run = shlex.quote(str(folder))
     if finished:
         return [f"next      osal run verify {run}"]
+    campaign = front == CAMPAIGN or (folder.parent / "campaign.json").is_file()
+    if batch is not None and batch.pending_keys and campaign:
+        return [f"next      osal campaign sync {shlex.quote(str(folder.parent))}"]
     if batch is not None and not batch.complete:
         command = "import" if batch.pending_keys else "prefer"
         return [f"next      osal run {command} {run} {'YOUR_FILE' if batch.pending_keys else 'NAME'}"]
-    if front == CAMPAIGN:
+    if campaign:
         return [f"next      osal campaign next {shlex.quote(str(folder.parent))}"]
     if front == OWN:
         return ["next      start your own training script again, with resume=True"]

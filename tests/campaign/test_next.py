@@ -8,6 +8,7 @@ import pytest
 from test_begin import answer
 
 from osal_detectron2.campaign.verify import verify_campaign
+from osal_detectron2.oracles.status import run_status
 
 
 @pytest.fixture
@@ -38,6 +39,9 @@ def test_next_trains_and_asks_until_the_plan_is_done(ready):
     assert asked.returncode == 0, asked.stderr
     assert re.search(r"0 of \d+ tiles labelled", asked.stdout)
     assert asked.stdout.splitlines()[-1].startswith("next      osal campaign sync")
+    assert (
+        "osal campaign sync" in run_status(ready.run) and "osal run import" not in asked.stdout + asked.stderr
+    )
     cost = json.loads((ready.run / "rounds/000/selection.json").read_text())["cost"]
     assert (cost["unit"], cost["target"]) == ("seconds", 72.0), "a sitting, whatever the first tiles took"
     metrics = json.loads((ready.run / "rounds/000/metrics.json").read_text())

@@ -261,4 +261,4 @@ def test_an_oracle_of_one_s_own_is_asked_by_its_name(tiny_config, tmp_path, caps
     labels = LabelFile.read(tmp_path / "run/rounds/init/labels.json").tiles
     assert {tile.annotator for tile in labels.values()} == {"crowd"}
     assert train(tiny_config, *options, "OSAL.ORACLE.NAME", "nobody") == 1
-    assert "'nobody' is not one of crowd, human, simulated" in capsys.readouterr().err
+    assert "'nobody' is not one of crowd, human, imperfect, simulated" in capsys.readouterr().err
