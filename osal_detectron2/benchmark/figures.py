@@ -25,12 +25,10 @@ FORMATS = ("png", "pdf", "svg")
 
 @dataclass(frozen=True)
 class Curves:
-    """What one figure of curves shows: columns of the cells, labels of the axes, and which of the methods."""
+    """What one figure of curves shows: for each axis a column of the cells and its label, and which of the methods."""
 
-    x: str
-    y: str
-    xlabel: str
-    ylabel: str
+    across: tuple[str, str]
+    up: tuple[str, str]
     kind: str = "methods"
     references: bool = False  # methods that query nothing as horizontal lines
 
@@ -52,40 +50,25 @@ class Curves:
         return chosen
 
 
-_TILES, _MAP = "Labelled tiles (%)", "mAP50, known classes (%)"
-_AFTER = "labelled_fraction_after_query"
+# A column of the cells and the label of its axis.
+_TILES = "labelled_fraction", "Labelled tiles (%)"
+_AFTER = "labelled_fraction_after_query", "Labelled tiles (%)"
+_MINUTES = "minutes_annotated", "Estimated time of annotation (minutes)"
+_BOXES = "nuclei_annotated", "Boxes paid for (known + unknown)"
+_MAP = "mAP50", "mAP50, known classes (%)"
+_PURITY = "purity", "Purity of the query (known / all)"
 FIGURES = {
-    "map_per_minute": Curves(
-        "minutes_annotated", "mAP50", "Estimated time of annotation (minutes)", _MAP, references=True
-    ),
-    "fig2_map": Curves("labelled_fraction", "mAP50", _TILES, _MAP, references=True),
-    "fig3_known_queried": Curves(_AFTER, "known_cumulative", _TILES, "Known nuclei queried (cumulative)"),
-    "fig4_ablations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="ablations", references=True),
-    "variations": Curves("labelled_fraction", "mAP50", _TILES, _MAP, kind="variations", references=True),
-    "map_per_box": Curves(
-        "nuclei_annotated", "mAP50", "Boxes paid for (known + unknown)", _MAP, references=True
-    ),
-    "map_per_known_box": Curves("known_annotated", "mAP50", "Known nuclei annotated", _MAP, references=True),
-    "map_per_box_ablations": Curves(
-        "nuclei_annotated",
-        "mAP50",
-        "Boxes paid for (known + unknown)",
-        _MAP,
-        kind="ablations",
-        references=True,
-    ),
-    "map_per_minute_ablations": Curves(
-        "minutes_annotated",
-        "mAP50",
-        "Estimated time of annotation (minutes)",
-        _MAP,
-        kind="ablations",
-        references=True,
-    ),
-    "purity": Curves(_AFTER, "purity", _TILES, "Purity of the query (known / all)"),
-    "purity_ablations": Curves(
-        _AFTER, "purity", _TILES, "Purity of the query (known / all)", kind="ablations"
-    ),
+    "map_per_minute": Curves(_MINUTES, _MAP, references=True),
+    "fig2_map": Curves(_TILES, _MAP, references=True),
+    "fig3_known_queried": Curves(_AFTER, ("known_cumulative", "Known nuclei queried (cumulative)")),
+    "fig4_ablations": Curves(_TILES, _MAP, kind="ablations", references=True),
+    "variations": Curves(_TILES, _MAP, kind="variations", references=True),
+    "map_per_box": Curves(_BOXES, _MAP, references=True),
+    "map_per_known_box": Curves(("known_annotated", "Known nuclei annotated"), _MAP, references=True),
+    "map_per_box_ablations": Curves(_BOXES, _MAP, kind="ablations", references=True),
+    "map_per_minute_ablations": Curves(_MINUTES, _MAP, kind="ablations", references=True),
+    "purity": Curves(_AFTER, _PURITY),
+    "purity_ablations": Curves(_AFTER, _PURITY, kind="ablations"),
 }
 
 
@@ -124,12 +107,12 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     Lines are means over folds and seeds, error bars one sample standard deviation. Methods that share their labelled
     fractions are drawn a little beside each other, so that no bar hides another.
     """
-    panels = {}
+    (x, xlabel), (y, ylabel), panels = what.across, what.up, {}
     for setting, inside in by_setting(cells).items():
         groups = by_method(inside)
         groups = {m: groups[m] for m in what.shown(groups)}
         rounds = {m: [cell.rounds for cell in g] for m, g in groups.items() if m not in REFERENCES}
-        points = {m: p for m, r in rounds.items() if (p := mean_curve(r, what.x, what.y))}
+        points = {m: p for m, r in rounds.items() if (p := mean_curve(r, x, y))}
         if points:
             panels[setting] = points, _levels(groups, what)
     if not panels:
@@ -139,24 +122,16 @@ def draw_curves(cells: Sequence[CellResult], what: Curves) -> Figure | None:
     with rc_context(PAPER):
         figure, axes = panel_grid(len(panels), labels=[styles[m].label for m in drawn])
         for axis, (setting, (points, levels)) in zip(axes, panels.items()):
-            _draw_panel(
-                axis, points, levels, styles=styles, order=drawn, percent=what.x.startswith("labelled")
-            )
+            percent = x.startswith("labelled")
+            _draw_panel(axis, points, levels, styles=styles, order=drawn, percent=percent)
             axis.set_title(setting_title(setting), loc="left", fontweight="bold")
             place = axis.get_subplotspec()
             if place.is_first_col():
-                axis.set_ylabel(what.ylabel)
+                axis.set_ylabel(ylabel)
             if place.rowspan.stop * place.get_gridspec().ncols + place.colspan.start >= len(panels):
-                axis.set_xlabel(what.xlabel)  # nothing below it
-        handles = [
-            Line2D(
-                [],
-                [],
-                label=styles[m].label,
-                **(_reference_line(styles[m]) if m in REFERENCES else styles[m].plot),
-            )
-            for m in drawn
-        ]
+                axis.set_xlabel(xlabel)  # nothing below it
+        looks = {m: _reference_line(styles[m]) if m in REFERENCES else styles[m].plot for m in drawn}
+        handles = [Line2D([], [], label=styles[m].label, **look) for m, look in looks.items()]
         columns = legend_columns([styles[m].label for m in drawn], width=figure.get_figwidth())
         figure.legend(
             handles=by_rows(handles, columns),
@@ -181,9 +156,8 @@ def draw_seconds(cells: Sequence[CellResult]) -> Figure | None:
         return None
     styles = styles_of(spent)
     steps = sorted({s for seconds in spent.values() for s in seconds}, key=_step_place)
-    looks = dict(
-        zip(steps, zip((BLUE, ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLACK, GREY) * 3, _HATCHES * 3))
-    )
+    colors = (BLUE, ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLACK, GREY)
+    looks = dict(zip(steps, zip(colors * 3, _HATCHES * 3)))
     with rc_context(PAPER):
         figure = Figure(figsize=(COLUMN, 1.1 + 0.19 * len(spent)), layout="constrained")
         FigureCanvasAgg(figure)
@@ -235,7 +209,7 @@ def _mean_seconds(cells: Sequence[CellResult]) -> dict[str, float]:
 def _levels(groups: Mapping[str, Sequence[CellResult]], what: Curves) -> dict[str, float]:
     """Method -> mean mAP50 of those that query nothing."""
     levels = {m: mean_and_spread([cell.final_mAP50 for cell in groups.get(m, ())])[0] for m in REFERENCES}
-    return {m: level for m, level in levels.items() if level is not None} if what.y == "mAP50" else {}
+    return {m: level for m, level in levels.items() if level is not None} if what.up == _MAP else {}
 
 
 def _draw_panel(

@@ -4,7 +4,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from ..core.errors import LedgerError
@@ -25,6 +25,7 @@ class _Running:
     slot: int
 
 
+@dataclass(eq=False)
 class GridRunner:
     """Runs what is left of a grid; `run()` may be called again, in another process, on another day.
 
@@ -41,26 +42,22 @@ class GridRunner:
         say: takes the lines of progress.
     """
 
-    def __init__(
-        self,
-        cells: Sequence[Cell],
-        plans: Mapping[Cell, Mapping],
-        *,
-        config: Path,
-        output: Path,
-        launcher: Launcher,
-        jobs: int = 1,
-        max_seconds: float | None = None,
-        commit: str = "unknown",
-        say: Callable[[str], None] = print,
-    ) -> None:
-        self.cells, self.config, self.output = list(cells), Path(config), Path(output)
-        self.plans, self.launcher, self.jobs = plans, launcher, jobs
-        self.max_seconds, self.commit, self.say = max_seconds, commit, say
+    cells: Sequence[Cell]
+    plans: Mapping[Cell, Mapping]
+    _: KW_ONLY
+    config: Path
+    output: Path
+    launcher: Launcher
+    jobs: int = 1
+    max_seconds: float | None = None
+    commit: str = "unknown"
+    say: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
         self.failures: dict[str, str] = {}
         self._durations: dict[Cell, float] = {}
         self._groups: dict[tuple, list[Cell]] = {}
-        for cell in plans:
+        for cell in self.plans:
             self._groups.setdefault(self._recipe(cell), []).append(cell)
 
     # ---- files ------------------------------------------------------------------------------------------

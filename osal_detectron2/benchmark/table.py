@@ -1,6 +1,5 @@
 """The table of the benchmark: means over folds and seeds, and each method against a reference, pair by pair."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,15 +9,7 @@ from pathlib import Path
 from ..core.store import write_bytes, write_json
 from ..evaluation.learning_curve import aulc, mean_and_spread, mean_curve, shared_range, write_csv
 from ..evaluation.table import markdown_table
-from .results import (
-    FULL,
-    REFERENCES,
-    CellResult,
-    Value,
-    by_method,
-    by_setting,
-    mixtures,
-)
+from .results import FULL, REFERENCES, CellResult, Value, by_method, by_setting, mixtures
 from .styles import setting_title, styles_of
 
 TABLE_SCHEMA = "osal-table/1"
@@ -47,7 +38,7 @@ class Paired:
 
 def compare_paired(values: Mapping, reference: Mapping) -> Paired:
     """Compare {pair: value} with {pair: value of the reference} on the pairs that have both values."""
-    shared = sorted(pair for pair in values if _both(values.get(pair), reference.get(pair)))
+    shared = sorted(p for p, v in values.items() if v is not None and reference.get(p) is not None)
     differences = [values[pair] - reference[pair] for pair in shared]
     n = len(differences)
     low = high = p = None
@@ -59,11 +50,8 @@ def compare_paired(values: Mapping, reference: Mapping) -> Paired:
         low, high = mean - half, mean + half
     ties = sum(abs(d) <= _TIE for d in differences)
     if n >= _WILCOXON_PAIRS:
-        p = (
-            1.0
-            if ties == n
-            else float(stats.wilcoxon([0.0 if abs(d) <= _TIE else d for d in differences]).pvalue)
-        )
+        untied = [0.0 if abs(d) <= _TIE else d for d in differences]
+        p = 1.0 if ties == n else float(stats.wilcoxon(untied).pvalue)
     wins = sum(d > _TIE for d in differences)
     return Paired(n, mean, low, high, wins, ties, n - wins - ties, p)
 
@@ -76,9 +64,9 @@ def fraction_reaching(cells: Sequence[CellResult], level: float) -> float | None
     before = None
     for x, y, _ in mean_curve([cell.rounds for cell in cells], "labelled_fraction", "mAP50"):
         if y >= level:
-            return (
-                x if before is None else before[0] + (x - before[0]) * (level - before[1]) / (y - before[1])
-            )
+            if before is None:
+                return x
+            return before[0] + (x - before[0]) * (level - before[1]) / (y - before[1])
         before = x, y
     return None
 
@@ -135,14 +123,8 @@ def write_tables(
     text = format_markdown(rows, reference=reference, target=target, warnings=warnings)
     write_bytes(folder / "table.md", text.encode())
     write_csv([_flat(row) for row in rows], folder / "table.csv")
-    content = {
-        "schema": TABLE_SCHEMA,
-        "reference": reference,
-        "target": target,
-        "rows": rows,
-        "warnings": warnings,
-    }
-    write_json(folder / "results.json", json.loads(json.dumps(content)))
+    content = {"schema": TABLE_SCHEMA, "reference": reference, "target": target, "warnings": warnings}
+    write_json(folder / "results.json", {**content, "rows": rows})
     return text
 
 
@@ -228,12 +210,8 @@ def _means(rows: Sequence[Mapping], target: float) -> str:
         cells = [row["label"], f"{row['cells']} of {row['cells_in_setting']}"]
         for key in ("aulc_minutes", "aulc", "final_mAP50"):
             text = _spread(row, key, ".2f")
-            top = (
-                len(rows) > 1
-                and row["method"] not in REFERENCES
-                and row[key] is not None
-                and row[key] == best[key]
-            )
+            compared = len(rows) > 1 and row["method"] not in REFERENCES
+            top = compared and row[key] is not None and row[key] == best[key]
             cells.append(f"**{text}**" if top else text)
         if level is not None:
             reached = row["fraction_to_target"]
@@ -282,7 +260,3 @@ def _flat(row: Mapping) -> dict:
         else:
             flat[key] = value
     return flat
-
-
-def _both(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None

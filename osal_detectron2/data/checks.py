@@ -1,13 +1,13 @@
 """What in a data set would break a run or mislead its reader. Numpy, Pillow and the standard library.
 
-Each check is a small function from plain data to a list of `Finding`; `check_dataset` runs them all. Faults
+Each check is a small function from plain data to `Finding`s; `check_dataset` runs them all. Faults
 of the JSON itself come from `coco_file.coco_findings`, those against a config from `detector_fit`.
 """
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,9 +73,8 @@ def check_dataset(
         faults = coco_findings(data, path)
         findings += faults
         if any(fault.check != "box-outside" for fault in faults):
-            findings.append(
-                Finding(INFO, "stopped", f"{path}: further checks wait", "mend the errors of the JSON first")
-            )
+            message = f"{path}: further checks wait"
+            findings.append(Finding(INFO, "stopped", message, "mend the errors of the JSON first"))
             continue
         sound.append(data)
         facts.append(scan_images(data, root, progress))
@@ -91,7 +90,7 @@ def check_dataset(
         findings += detection_limit_findings(data, path, settings.detection_limit)
         findings += anchor_findings(data, path, settings)
         names = [category["name"] for category in data["categories"]]
-        faults = known_class_findings(known_classes, names, path)
+        faults = list(known_class_findings(known_classes, names, path))
         describe = class_findings if data["annotations"] else unlabelled_findings
         findings += faults or describe(data, known_classes, path, trains=path == json_file)
     if len(sound) == 2:
@@ -127,27 +126,24 @@ def _image_facts(path: str) -> ImageFacts:
     return ImageFacts(size=(pixels.shape[1], pixels.shape[0]), digest=digest, looks=looks, blank=blank)
 
 
-def image_file_findings(data: dict, facts: dict[str, ImageFacts], image_root: str) -> list[Finding]:
+def image_file_findings(data: dict, facts: dict[str, ImageFacts], image_root: str) -> Iterator[Finding]:
     """Images that are missing, cannot be decoded, or are not of the size that the JSON says."""
-    findings = []
     for image in data["images"]:
         fact, path = facts[image["file_name"]], os.path.join(image_root, image["file_name"])
         said = int(image["width"]), int(image["height"])
         if fact.problem == "missing":
-            findings.append(Finding(ERROR, "image-missing", f"{path}: no such image", "check the image root"))
+            yield Finding(ERROR, "image-missing", f"{path}: no such image", "check the image root")
         elif fact.problem:
             message = f"{path}: cannot be decoded ({fact.problem})"
-            findings.append(Finding(ERROR, "image-damaged", message, "copy the image again"))
+            yield Finding(ERROR, "image-damaged", message, "copy the image again")
         elif fact.size != said:
             message = f"{path}: is {fact.size[0]}x{fact.size[1]}, the JSON says {said[0]}x{said[1]}"
             remedy = "boxes are misplaced: correct the JSON or the image"
-            findings.append(Finding(ERROR, "image-size", message, remedy))
-    return findings
+            yield Finding(ERROR, "image-size", message, remedy)
 
 
-def leakage_findings(data: dict, other: dict, sets: Sequence[tuple[str, str]]) -> list[Finding]:
+def leakage_findings(data: dict, other: dict, sets: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     """Groups (parent tile, slide, patient) or image files that are in both sets."""
-    findings = []
     files, groups = [], []
     for part, (_, root) in zip((data, other), sets):
         files.append({os.path.realpath(os.path.join(root, image["file_name"])) for image in part["images"]})
@@ -158,15 +154,14 @@ def leakage_findings(data: dict, other: dict, sets: Sequence[tuple[str, str]]) -
         if shared := sorted(here & there):
             message = f"{len(shared)} {kind}s are in both {sets[0][0]} and {sets[1][0]}, first {shared[0]}"
             remedy = f"keep each {kind} on one side: test figures would be too good"
-            findings.append(Finding(ERROR, f"leak-{kind}", message, remedy))
+            yield Finding(ERROR, f"leak-{kind}", message, remedy)
     for (path, _), found in zip(sets, groups):
         if not found:
             message = f"{path}: no image has a group, so leakage between tiles of a slide cannot be seen"
-            findings.append(Finding(INFO, "group-absent", message, "fill images[].group with the slide"))
-    return findings
+            yield Finding(INFO, "group-absent", message, "fill images[].group with the slide")
 
 
-def clipped_box_findings(data: dict, json_file: str) -> list[Finding]:
+def clipped_box_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """Boxes that reach past their image, but not wholly: loading clips them."""
     images = {image["id"]: image for image in data["images"]}
     cut = []
@@ -176,96 +171,93 @@ def clipped_box_findings(data: dict, json_file: str) -> list[Finding]:
         if clipped != box and min(clipped[2:]) >= MIN_SIDE:
             cut.append(entry["id"])
     if not cut:
-        return []
+        return
     message = (
         f"{json_file}: {len(cut)} of {len(data['annotations'])} boxes reach past their image, first {cut[0]}"
     )
     remedy = "loading clips them; if they are many, are they two corners instead of x, y, width, height?"
-    return [Finding(WARNING, "box-past-border", message, remedy)]
+    yield Finding(WARNING, "box-past-border", message, remedy)
 
 
-def repeated_box_findings(data: dict, json_file: str) -> list[Finding]:
+def repeated_box_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """The same box twice in an image, of whatever class."""
     first, repeated = {}, []
     for entry in data["annotations"]:
         if first.setdefault((entry["image_id"], tuple(entry["bbox"])), entry["id"]) != entry["id"]:
             repeated.append(entry["id"])
     if not repeated:
-        return []
+        return
     message = f"{json_file}: {len(repeated)} boxes stand twice in their image, first annotation {repeated[0]}"
-    return [Finding(WARNING, "box-repeated", message, "remove one of the two")]
+    yield Finding(WARNING, "box-repeated", message, "remove one of the two")
 
 
-def unit_box_findings(data: dict, json_file: str) -> list[Finding]:
+def unit_box_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """Coordinates between 0 and 1 throughout: fractions of the image where pixels are meant."""
     boxes = [entry["bbox"] for entry in data["annotations"]]
     if not boxes or np.max(boxes) > 1:
-        return []
+        return
     message = f"{json_file}: no box coordinate is above 1"
-    return [Finding(ERROR, "box-unit", message, "multiply by width and height: COCO boxes are in pixels")]
+    yield Finding(ERROR, "box-unit", message, "multiply by width and height: COCO boxes are in pixels")
 
 
-def annotation_zero_findings(data: dict, json_file: str) -> list[Finding]:
+def annotation_zero_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """Annotation id 0, which pycocotools' COCOeval takes for "not matched"."""
     if all(entry["id"] != 0 for entry in data["annotations"]):
-        return []
+        return
     message = f"{json_file}: an annotation has id 0"
     remedy = "number from 1: COCOeval counts a match with id 0 as a miss"
-    return [Finding(WARNING, "annotation-zero", message, remedy)]
+    yield Finding(WARNING, "annotation-zero", message, remedy)
 
 
 def unlabelled_findings(
     data: dict, known_classes: Sequence[str], json_file: str, trains: bool
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """What a set without any box is good for."""
     message = f"{json_file}: no box at all"
+    remedy = "such a run starts where people label (OSAL.ORACLE.NAME human); or give the labelled JSON"
     if not trains:
         remedy = "nothing can be measured on it: the run says '-' for every figure of the detector"
-        return [Finding(WARNING, "unlabelled", message, remedy)]
-    remedy = "such a run starts where people label (OSAL.ORACLE.NAME human); or give the labelled JSON"
-    return [Finding(WARNING, "unlabelled", message, remedy)]
+    yield Finding(WARNING, "unlabelled", message, remedy)
 
 
-def class_findings(data: dict, known_classes: Sequence[str], json_file: str, trains: bool) -> list[Finding]:
+def class_findings(
+    data: dict, known_classes: Sequence[str], json_file: str, trains: bool
+) -> Iterator[Finding]:
     """The table of classes (INFO), classes that are absent, and a set with few or no unknown nuclei."""
     names = {category["id"]: category["name"] for category in data["categories"]}
     boxes = Counter(names[entry["category_id"]] for entry in data["annotations"])
     images = Counter(
         name for name, _ in {(names[e["category_id"]], e["image_id"]) for e in data["annotations"]}
     )
-    findings = []
     unknown = [name for name in names.values() if name not in known_classes]
     for kind, group in (("known", list(known_classes)), ("unknown", unknown)):
         for name in group:
             message = f"{json_file}: {kind} class {name}: {boxes[name]} boxes in {images[name]} images"
             if boxes[name]:
-                findings.append(Finding(INFO, "class-count", message, ""))
+                yield Finding(INFO, "class-count", message, "")
             elif kind == "known":
                 remedy = "it cannot be learnt" if trains else "its AP is undefined"
                 level = ERROR if trains else WARNING
-                findings.append(
-                    Finding(level, "known-absent", message, f"{remedy}: add images or leave it out")
-                )
+                yield Finding(level, "known-absent", message, f"{remedy}: add images or leave it out")
             else:
                 remedy = "remove the category, or is its name a typing error?"
-                findings.append(Finding(WARNING, "unknown-class-absent", message, remedy))
+                yield Finding(WARNING, "unknown-class-absent", message, remedy)
     total, strangers = sum(boxes.values()), sum(boxes[name] for name in unknown)
     if not strangers:
         message, remedy = f"{json_file}: no unknown nucleus", "open-set strategies have nothing to avoid here"
-        findings.append(Finding(WARNING, "unknown-absent", message, remedy))
+        yield Finding(WARNING, "unknown-absent", message, remedy)
     elif strangers < RARE_UNKNOWN * total:
         message = f"{json_file}: only {100 * strangers / total:.1f} % of the boxes are unknown nuclei"
         remedy = "a purity score is then close to the densest tiles: run the strategy count_all beside it"
-        findings.append(Finding(WARNING, "unknown-rare", message, remedy))
-    return findings
+        yield Finding(WARNING, "unknown-rare", message, remedy)
 
 
-def empty_tile_findings(data: dict, json_file: str) -> list[Finding]:
+def empty_tile_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """How many images have no box."""
     empty = len(
         {image["id"] for image in data["images"]} - {entry["image_id"] for entry in data["annotations"]}
     )
     if not empty or not data["annotations"]:
-        return []
+        return
     message = f"{json_file}: {empty} of {len(data['images'])} images have no box"
-    return [Finding(INFO, "tile-empty", message, "they stay in the pool as tiles without nuclei")]
+    yield Finding(INFO, "tile-empty", message, "they stay in the pool as tiles without nuclei")

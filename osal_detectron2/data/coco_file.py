@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -81,11 +81,8 @@ def parse_coco(json_file: str) -> dict:
 def coco_findings(data: dict, json_file: str) -> list[Finding]:
     """Every fault of the entries of `data` (from `parse_coco`); [] for a sound file. All are errors, except
     boxes wholly outside their image ("box-outside"), which loading drops and counts."""
-    return (
-        _category_findings(data, json_file)
-        + _image_findings(data, json_file)
-        + _box_findings(data, json_file)
-    )
+    parts = (_category_findings, _image_findings, _box_findings)
+    return [finding for part in parts for finding in part(data, json_file)]
 
 
 def read_coco(json_file: str) -> dict:
@@ -97,27 +94,25 @@ def read_coco(json_file: str) -> dict:
     return data
 
 
-def known_class_findings(known_classes: Sequence[str], names: Sequence[str], json_file: str) -> list[Finding]:
+def known_class_findings(
+    known_classes: Sequence[str], names: Sequence[str], json_file: str
+) -> Iterator[Finding]:
     """Faults of the user's list of known classes against the category `names` of the file."""
     if isinstance(known_classes, str) or not known_classes:
         message = f"known classes must be a list of names, got {known_classes!r}"
-        return [Finding(ERROR, "known-empty", message, f"name at least one of {', '.join(map(str, names))}")]
-    findings = []
+        yield Finding(ERROR, "known-empty", message, f"name at least one of {', '.join(map(str, names))}")
+        return
     for index, name in enumerate(known_classes):
         if name in known_classes[:index]:
-            findings.append(
-                Finding(ERROR, "known-duplicate", f"known class {name!r} is listed twice", "list it once")
-            )
-        elif (
-            names and name not in names
-        ):  # a file that nobody has labelled may leave its classes to this list
+            yield Finding(ERROR, "known-duplicate", f"known class {name!r} is listed twice", "list it once")
+        # A file that nobody has labelled may leave its classes to this list.
+        elif names and name not in names:
             by_lower = {str(known).lower(): known for known in names}
             close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
             remedy = f"did you mean {by_lower[close[0]]!r}? " if close else ""
             remedy += f"The file has {', '.join(map(str, names))}"
             message = f"{json_file}: known class {name!r} is not among the categories"
-            findings.append(Finding(ERROR, "known-typo", message, remedy))
-    return findings
+            yield Finding(ERROR, "known-typo", message, remedy)
 
 
 def check_known_classes(known_classes: Sequence[str], names: Sequence[str], json_file: str) -> None:
@@ -152,114 +147,102 @@ def _is_inside_root(file_name: str) -> bool:
     return not any(path.is_absolute() or ".." in path.parts or path.anchor for path in paths)
 
 
-def _id_findings(entries: list, kind: str, key: str, json_file: str) -> list[Finding]:
+def _id_findings(entries: list, kind: str, key: str, json_file: str) -> Iterator[Finding]:
     """Entries that are no objects, have no whole-number id, or share one."""
-    findings, seen = [], {}
+    seen = {}
     for row, entry in enumerate(entries):
         where = f"{json_file}: {key}[{row}]"
         if not isinstance(entry, dict):
-            findings.append(
-                Finding(ERROR, f"{kind}-id", f"{where} is not an object", "export the file again")
-            )
+            yield Finding(ERROR, f"{kind}-id", f"{where} is not an object", "export the file again")
         elif not _is_id(entry.get("id")):
             what = f"{where} has id {entry['id']!r}" if "id" in entry else f"{where} has no id"
-            findings.append(Finding(ERROR, f"{kind}-id", what, f"give every {kind} a whole-number id"))
+            yield Finding(ERROR, f"{kind}-id", what, f"give every {kind} a whole-number id")
         elif entry["id"] in seen:
             what = f"{where} repeats {kind} id {entry['id']} of {key}[{seen[entry['id']]}]"
-            findings.append(Finding(ERROR, f"{kind}-id", what, "give each its own id"))
+            yield Finding(ERROR, f"{kind}-id", what, "give each its own id")
         else:
             seen[entry["id"]] = row
-    return findings
 
 
 def _entries(data: dict, key: str) -> list[tuple[int, dict]]:
     return [(row, entry) for row, entry in enumerate(data[key]) if isinstance(entry, dict)]
 
 
-def _category_findings(data: dict, json_file: str) -> list[Finding]:
-    findings = _id_findings(data["categories"], "category", "categories", json_file)
+def _category_findings(data: dict, json_file: str) -> Iterator[Finding]:
+    yield from _id_findings(data["categories"], "category", "categories", json_file)
     seen = set()
     for row, category in _entries(data, "categories"):
         name, where = category.get("name"), f"{json_file}: categories[{row}]"
         if not isinstance(name, str) or not name:
             message = f"{where} has no name"
-            findings.append(Finding(ERROR, "category-name", message, "give every category a name"))
+            yield Finding(ERROR, "category-name", message, "give every category a name")
         elif name in seen:
             message = f"{where} repeats the name {name!r}"
-            findings.append(Finding(ERROR, "category-name", message, "merge the two categories"))
+            yield Finding(ERROR, "category-name", message, "merge the two categories")
         else:
             seen.add(name)
-    return findings
 
 
-def _image_findings(data: dict, json_file: str) -> list[Finding]:
-    findings = _id_findings(data["images"], "image", "images", json_file)
+def _image_findings(data: dict, json_file: str) -> Iterator[Finding]:
+    yield from _id_findings(data["images"], "image", "images", json_file)
     seen = {}
     for row, image in _entries(data, "images"):
         name, where = image.get("file_name"), f"{json_file}: images[{row}]"
         if not isinstance(name, str) or not name:
             message = f"{where} (id {image.get('id')}) has no file_name"
-            findings.append(Finding(ERROR, "image-name", message, "add it, relative to the image folder"))
+            yield Finding(ERROR, "image-name", message, "add it, relative to the image folder")
             continue
         if not _is_inside_root(name):
             message = f"{where} has file_name {name!r}, which leaves the image folder"
             remedy = "write it relative to the image folder: it is the tile's identity on every machine"
-            findings.append(Finding(ERROR, "image-name", message, remedy))
+            yield Finding(ERROR, "image-name", message, remedy)
         elif name in seen:
             message = f"{where} repeats file_name {name!r} of images[{seen[name]}]"
             remedy = "file_name is a tile's identity: merge the two entries or rename one"
-            findings.append(Finding(ERROR, "image-name", message, remedy))
+            yield Finding(ERROR, "image-name", message, remedy)
         seen.setdefault(name, row)
         for key in ("width", "height"):
             if not _is_size(image.get(key)):
                 what = f"has {key} {image[key]!r}" if key in image else f"has no {key}"
                 message = f"{where} ({name}) {what}"
-                remedy = f"write the image's {key} in pixels"
-                findings.append(Finding(ERROR, "image-size", message, remedy))
-    return findings
+                yield Finding(ERROR, "image-size", message, f"write the image's {key} in pixels")
 
 
-def _box_findings(data: dict, json_file: str) -> list[Finding]:
+def _box_findings(data: dict, json_file: str) -> Iterator[Finding]:
     images = {image["id"]: image for _, image in _entries(data, "images") if _is_id(image.get("id"))}
     categories = {entry["id"] for _, entry in _entries(data, "categories") if _is_id(entry.get("id"))}
-    findings = _id_findings(data["annotations"], "annotation", "annotations", json_file)
+    yield from _id_findings(data["annotations"], "annotation", "annotations", json_file)
     for row, entry in _entries(data, "annotations"):
         where = f"{json_file}: annotation {entry.get('id', f'[{row}]')}"
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         image = images.get(image_id) if _is_id(image_id) else None
         if image is None:
             message = f"{where} points to image_id {image_id!r}, which is not in images"
-            findings.append(
-                Finding(ERROR, "annotation-image", message, "add the image or remove the annotation")
-            )
+            yield Finding(ERROR, "annotation-image", message, "add the image or remove the annotation")
             continue
         where += f" of {image.get('file_name')}"
         if not _is_id(category_id) or category_id not in categories:
             message = f"{where} has category_id {category_id!r}, which is not in categories"
-            findings.append(Finding(ERROR, "annotation-category", message, "add the category or mend the id"))
+            yield Finding(ERROR, "annotation-category", message, "add the category or mend the id")
         if entry.get("iscrowd", 0) not in (0, 1):
             message = f"{where} has iscrowd {entry['iscrowd']!r}"
-            findings.append(Finding(ERROR, "annotation-crowd", message, "write 0 or 1"))
-        findings.extend(_one_box(entry.get("bbox"), image, where))
-    return findings
+            yield Finding(ERROR, "annotation-crowd", message, "write 0 or 1")
+        yield from _one_box(entry.get("bbox"), image, f"{where} has bbox {entry.get('bbox')!r}")
 
 
-def _one_box(box, image: dict, where: str) -> list[Finding]:
+def _one_box(box, image: dict, where: str) -> Iterator[Finding]:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        message = f"{where} has bbox {box!r}"
-        return [Finding(ERROR, "box-form", message, "write four numbers: x, y, width, height in pixels")]
-    if not all(math.isfinite(value) for value in box):
-        message = f"{where} has bbox {box}, not finite"
-        return [Finding(ERROR, "box-nan", message, "mend or remove the annotation")]
-    if box[2] < 0 or box[3] < 0:
-        message = f"{where} has bbox {box} with a negative size"
-        return [Finding(ERROR, "box-negative", message, "boxes are x, y, width, height, not two corners")]
-    if box[2] < MIN_SIDE or box[3] < MIN_SIDE:
-        return [Finding(ERROR, "box-zero", f"{where} has bbox {box} without area", "remove the annotation")]
-    if _is_size(image.get("width")) and _is_size(image.get("height")):
-        if min(clip_box(box, image["width"], image["height"])[2:]) < MIN_SIDE:
-            size = f"{image['width']}x{image['height']}"
-            message = f"{where} has bbox {box} wholly outside the image ({size})"
+        yield Finding(ERROR, "box-form", where, "write four numbers: x, y, width, height in pixels")
+    elif not all(math.isfinite(value) for value in box):
+        yield Finding(ERROR, "box-nan", f"{where}, not finite", "mend or remove the annotation")
+    elif box[2] < 0 or box[3] < 0:
+        remedy = "boxes are x, y, width, height, not two corners"
+        yield Finding(ERROR, "box-negative", f"{where} with a negative size", remedy)
+    elif box[2] < MIN_SIDE or box[3] < MIN_SIDE:
+        yield Finding(ERROR, "box-zero", f"{where} without area", "remove the annotation")
+    elif _is_size(width := image.get("width")) and _is_size(height := image.get("height")):
+        if min(clip_box(box, width, height)[2:]) < MIN_SIDE:
             remedy = "remove the annotation or mend its image_id; loading drops it"
-            return [Finding(ERROR, "box-outside", message, remedy)]
-    return []
+            yield Finding(
+                ERROR, "box-outside", f"{where} wholly outside the image ({width}x{height})", remedy
+            )

@@ -4,7 +4,7 @@ Numpy and Pillow. `facts` are {file name: `checks.ImageFacts`} throughout.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -61,64 +61,55 @@ def _signs(hashes: Sequence[bytes]) -> np.ndarray:
     return signs
 
 
-def repeated_image_findings(facts: Mapping, json_file: str) -> list[Finding]:
+def repeated_image_findings(facts: Mapping, json_file: str) -> Iterator[Finding]:
     """Images of one set with the same pixels; single-coloured ones (glass) do not count."""
-    first, findings = {}, []
+    first = {}
     for name, fact in facts.items():
         if fact.digest and not fact.blank and first.setdefault(fact.digest, name) != name:
             message = f"{json_file}: {name} has the same pixels as {first[fact.digest]}"
-            findings.append(Finding(WARNING, "image-repeated", message, "remove one: it would be paid twice"))
-    return findings
+            yield Finding(WARNING, "image-repeated", message, "remove one: it would be paid twice")
 
 
-def shared_content_findings(facts: Mapping, other: Mapping, sets: Sequence[tuple[str, str]]) -> list[Finding]:
+def shared_content_findings(
+    facts: Mapping, other: Mapping, sets: Sequence[tuple[str, str]]
+) -> Iterator[Finding]:
     """Images with the same pixels in both sets."""
     there = {fact.digest: name for name, fact in other.items() if fact.digest and not fact.blank}
-    return [
-        Finding(
-            ERROR,
-            "leak-content",
-            f"{name} of {sets[0][0]} has the same pixels as {there[fact.digest]} of {sets[1][0]}",
-            "remove it from one: test figures would be too good",
-        )
-        for name, fact in facts.items()
-        if fact.digest in there
-    ]
+    for name, fact in facts.items():
+        if fact.digest in there:
+            twin = f"{there[fact.digest]} of {sets[1][0]}"
+            message = f"{name} of {sets[0][0]} has the same pixels as {twin}"
+            yield Finding(
+                ERROR, "leak-content", message, "remove it from one: test figures would be too good"
+            )
 
 
-def similar_findings(facts: Mapping, json_file: str) -> list[Finding]:
+def similar_findings(facts: Mapping, json_file: str) -> Iterator[Finding]:
     """Images of one set that look alike; those with equal pixels are told apart from them."""
+    remedy = "look at both; remove one if they show the same nuclei: it would be paid twice"
     names = [name for name, fact in facts.items() if fact.looks]
-    return [
-        Finding(
-            WARNING,
-            "image-similar",
-            f"{json_file}: {names[one]} looks like {names[other]}",
-            "look at both; remove one if they show the same nuclei: it would be paid twice",
-        )
-        for one, other in lookalikes([facts[name].looks for name in names])
-        if facts[names[one]].digest != facts[names[other]].digest
-    ]
+    for one, other in lookalikes([facts[name].looks for name in names]):
+        if facts[names[one]].digest != facts[names[other]].digest:
+            message = f"{json_file}: {names[one]} looks like {names[other]}"
+            yield Finding(WARNING, "image-similar", message, remedy)
 
 
-def shared_look_findings(facts: Mapping, others: Mapping, sets: Sequence[tuple[str, str]]) -> list[Finding]:
+def shared_look_findings(
+    facts: Mapping, others: Mapping, sets: Sequence[tuple[str, str]]
+) -> Iterator[Finding]:
     """Images of the first set that look like one of the second."""
+    remedy = (
+        "look at both; remove it from one set if they show the same nuclei: test figures would be too good"
+    )
     here, there = ([name for name, fact in part.items() if fact.looks] for part in (facts, others))
-    return [
-        Finding(
-            ERROR,
-            "leak-similar",
-            f"{here[one]} of {sets[0][0]} looks like {there[other]} of {sets[1][0]}",
-            "look at both; remove it from one set if they show the same nuclei: test figures would be too good",
-        )
-        for one, other in lookalikes(
-            [facts[name].looks for name in here], [others[name].looks for name in there]
-        )
-        if facts[here[one]].digest != others[there[other]].digest
-    ]
+    looks = ([facts[name].looks for name in here], [others[name].looks for name in there])
+    for one, other in lookalikes(*looks):
+        if facts[here[one]].digest != others[there[other]].digest:
+            message = f"{here[one]} of {sets[0][0]} looks like {there[other]} of {sets[1][0]}"
+            yield Finding(ERROR, "leak-similar", message, remedy)
 
 
-def overlap_findings(data: dict, json_file: str) -> list[Finding]:
+def overlap_findings(data: dict, json_file: str) -> Iterator[Finding]:
     """Tiles that share most of their area with another of the same parent, and nuclei that stand in several tiles, by
     `images[].origin` and `annotations[].parent_id` as `tiling` writes them."""
     origin = {i["id"]: i["origin"] for i in data["images"] if isinstance(i.get("origin"), dict)}
@@ -130,7 +121,6 @@ def overlap_findings(data: dict, json_file: str) -> list[Finding]:
     for images in by_parent.values():
         for one, other in _twins([origin[image["id"]] for image in images]):
             twins.setdefault(images[one]["file_name"], images[other]["file_name"])
-    findings = []
     if twins:
         first, other = next(iter(twins.items()))
         message = (
@@ -138,7 +128,7 @@ def overlap_findings(data: dict, json_file: str) -> list[Finding]:
             f"first {first} with {other}"
         )
         remedy = "cut again with osal data tile, which divides evenly: they would be paid and counted twice"
-        findings.append(Finding(WARNING, "tile-overlap", message, remedy))
+        yield Finding(WARNING, "tile-overlap", message, remedy)
     copies = Counter(
         (origin[entry["image_id"]]["parent"], entry["parent_id"])
         for entry in data["annotations"]
@@ -147,8 +137,7 @@ def overlap_findings(data: dict, json_file: str) -> list[Finding]:
     if repeated := sum(number > 1 for number in copies.values()):
         message = f"{json_file}: {repeated} of {len(copies)} nuclei stand in more than one tile"
         remedy = "cut without overlap: they are annotated twice in a pool and counted twice in a test set"
-        findings.append(Finding(WARNING, "nucleus-repeated", message, remedy))
-    return findings
+        yield Finding(WARNING, "nucleus-repeated", message, remedy)
 
 
 def _twins(origins: Sequence[Mapping]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from osal_detectron2.core.errors import ConfigError, DataError
+from osal_detectron2.data.images import image_size, images_below
 from osal_detectron2.data.proposal import (
     GPU_SHORT_SIDE,
     TYPICAL_SIDE,
@@ -28,7 +29,6 @@ from osal_detectron2.data.proposal import (
     unknown_share,
 )
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _COMMON = ("resnet50", "resnet18", "resnet34", "resnet101", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0",
            "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "convnext_tiny", "densenet121")  # fmt: skip
 _IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # torchvision's, on the scale 0 to 255
@@ -39,23 +39,12 @@ def coco_of_folder(folder: str, classes: Sequence[str]) -> dict:
 
     Raises DataError where there is none, or one cannot be read.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"--images {folder}: no such folder")
     images = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
-        try:
-            with Image.open(path) as picture:
-                width, height = picture.size
-                if picture.getexif().get(0x0112, 1) >= 5:  # lies on its side, and is turned when it is read
-                    width, height = height, width
-        except (OSError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); remove it or copy it again") from None
-        name = path.relative_to(root).as_posix()
-        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
-    if not images:
-        raise DataError(f"--images {folder}: no image in it ({', '.join(SUFFIXES)})")
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    for number, path in enumerate(images_below(folder), start=1):
+        width, height = image_size(path)
+        name = path.relative_to(folder).as_posix()
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     return {"images": images, "annotations": [], "categories": categories}
 
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from detectron2.structures import Instances
 
 from ..core.errors import check_choice
 from ..modeling.detectors import Detectors
 from ..modeling.prototypes import PrototypeBranch
 from ..scoring.forward import inference_batches
 from ..scoring.found import looks_unknown
+from ..scoring.pool import columns_of
 from .images import WindowMapper, window_records
 from .load import Detector
 from .seams import merge_windows
@@ -112,11 +114,5 @@ def detect(
     return results
 
 
-def _table(instances, fields: Sequence[str]) -> Table:
-    columns = {
-        "boxes": instances.pred_boxes.tensor,
-        "scores": instances.scores,
-        "classes": instances.pred_classes,
-        **{name: instances.get(name) for name in fields if instances.has(name)},
-    }
-    return {name: values.cpu().numpy() for name, values in columns.items()}
+def _table(instances: Instances, fields: Sequence[str]) -> Table:
+    return columns_of(instances, [name for name in fields if instances.has(name)])

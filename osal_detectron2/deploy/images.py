@@ -4,15 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from ..core.errors import ConfigError, DataError
 from ..data.coco_file import read_coco
+from ..data.images import image_size, images_below
 from ..data.mapper import TileMapper
 from ..data.windows import tile_windows
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_ORIENTATION = 274  # EXIF; from 5 on the picture is stored on its side
 
 
 def records_of_folder(folder: str | Path) -> list[dict]:
@@ -20,29 +16,10 @@ def records_of_folder(folder: str | Path) -> list[dict]:
 
     Raises DataError for a folder that is missing or has no image, and for a file that is none.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give a folder of images")
-    paths = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
-    if not paths:
-        raise DataError(f"{folder}: holds no image ({', '.join(SUFFIXES)})")
-    records = []
-    for image_id, path in enumerate(paths, start=1):
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                if image.getexif().get(_ORIENTATION, 1) >= 5:
-                    width, height = height, width
-        except Image.DecompressionBombError:
-            raise DataError(
-                f"{path}: too large to decode at once; cut it first with a slide reader"
-            ) from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{path}: the image cannot be read ({error}); replace or remove it") from None
-        records.append(_record(path, image_id, path.relative_to(folder).as_posix(), width, height))
-    return records
+    return [
+        _record(path, image_id, path.relative_to(folder).as_posix(), *image_size(path))
+        for image_id, path in enumerate(images_below(folder), start=1)
+    ]
 
 
 def records_of_coco(json_file: str | Path, image_root: str | Path) -> tuple[list[dict], dict[str, int]]:

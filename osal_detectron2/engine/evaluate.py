@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import torch
+from detectron2.evaluation import inference_context
 from detectron2.utils import comm
 
 from ..data.test_record import recorded_test
@@ -42,9 +43,6 @@ def evaluate_detector(
     evaluator = make_evaluator(records)  # which takes labelled records only
     evaluator.reset()
     detectors = Detectors(model)
-    model = detectors.model
-    was_training = model.training
-    model.eval()
     batches = inference_batches(
         records[comm.get_rank() :: comm.get_world_size()],
         mapper,
@@ -53,7 +51,7 @@ def evaluate_detector(
         num_workers=num_workers,
         title="evaluation",
     )
-    for batch in batches:
-        evaluator.process(batch, model(batch))
-    model.train(was_training)
+    with inference_context(detectors.model):
+        for batch in batches:
+            evaluator.process(batch, detectors.model(batch))
     return {**evaluator.evaluate(), **measured_on}

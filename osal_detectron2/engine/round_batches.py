@@ -1,6 +1,7 @@
 """The batches of a round for a model: labelled tiles as it wants them, and tiles of the pool if it has a teacher."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from .plan import Plan
 from .self_training import SelfTraining, TaughtBatches
 
 
+@dataclass(eq=False)
 class RoundBatches:
     """Callable (records, round_index, first_iteration, iterations) -> batches first_iteration .. iterations-1.
 
@@ -27,24 +29,17 @@ class RoundBatches:
         self_training: the teacher, or None for labelled tiles alone.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        *,
-        plan: Plan,
-        pool_records: Callable[[], Sequence[dict]],
-        make_mapper: Callable[..., TileMapper],
-        seed: int,
-        batch_size: int,
-        pool_tiles: int = 0,
-        num_workers: int = 0,
-        batches_per_iteration: int = 1,
-        self_training: SelfTraining | None = None,
-    ) -> None:
-        self.model, self.plan, self.pool_records, self.make_mapper = model, plan, pool_records, make_mapper
-        self.seed, self.batch_size, self.pool_tiles = seed, batch_size, pool_tiles or batch_size
-        self.num_workers, self.batches_per_iteration = num_workers, batches_per_iteration
-        self.self_training = self_training
+    model: torch.nn.Module
+    _: KW_ONLY
+    plan: Plan
+    pool_records: Callable[[], Sequence[dict]]
+    make_mapper: Callable[..., TileMapper]
+    seed: int
+    batch_size: int
+    pool_tiles: int = 0
+    num_workers: int = 0
+    batches_per_iteration: int = 1
+    self_training: SelfTraining | None = None
 
     def __call__(
         self, records: Sequence[dict], round_index: int, first_iteration: int, iterations: int
@@ -67,11 +62,11 @@ class RoundBatches:
         )
         if self.self_training is None or not (pool := self.pool_records()):
             return labelled
-        mapper = self.make_mapper(train=True, with_labels=False)
+        mapper, size = self.make_mapper(train=True, with_labels=False), self.pool_tiles or self.batch_size
         return TaughtBatches(
             self.self_training,
             labelled,
-            build(pool, mapper, seed=derive_seed(self.seed, "pool"), batch_size=self.pool_tiles),
+            build(pool, mapper, seed=derive_seed(self.seed, "pool"), batch_size=size),
             round_index=round_index,
             first_batch=first_iteration * self.batches_per_iteration,
             length=iterations * self.batches_per_iteration,

@@ -1,9 +1,11 @@
 """Batches of a round with pool tiles among them that a mean teacher has labelled (OSAL.SEMI)."""
 
 from collections.abc import Iterable, Iterator, Sized
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.evaluation import inference_context
 from detectron2.structures import Boxes
 from detectron2.utils import comm
 from torch import nn
@@ -97,28 +99,23 @@ class SelfTraining:
         if self.auxiliary is None:
             device = self.teacher.model.device
             return [Boxes(torch.zeros((0, 4), device=device)) for _ in tiles]
-        self.auxiliary.eval()
-        found = self.auxiliary.inference(tiles, do_postprocess=False)
-        self.auxiliary.train()
+        with inference_context(self.auxiliary):
+            found = self.auxiliary.inference(tiles, do_postprocess=False)
         last = self.auxiliary.roi_heads.num_classes - 1
         return [f.pred_boxes[f.pred_classes == last] for f in found]
 
 
+@dataclass(eq=False)
 class TaughtBatches:
     """Batches first_batch .. length-1 of a round: those of `labelled`, after the burn-in with those of `pool`."""
 
-    def __init__(
-        self,
-        training: SelfTraining,
-        labelled: Sized,
-        pool: Iterable[list[dict]],
-        *,
-        round_index: int,
-        first_batch: int,
-        length: int,
-    ) -> None:
-        self.training, self.labelled, self.pool = training, labelled, pool
-        self.round_index, self.first_batch, self.length = round_index, first_batch, length
+    training: SelfTraining
+    labelled: Sized
+    pool: Iterable[list[dict]]
+    _: KW_ONLY
+    round_index: int
+    first_batch: int
+    length: int
 
     def __len__(self) -> int:
         return len(self.labelled)

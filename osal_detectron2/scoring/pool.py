@@ -1,13 +1,15 @@
 """Runs the passes that a strategy asks for: sharded over ranks, batched, gathered, each only once."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from detectron2.evaluation import inference_context
+from detectron2.structures import Instances
 from detectron2.utils import comm
 
 from ..core.errors import ConfigError
@@ -132,33 +134,30 @@ class PoolScorer:
             title=f"scoring ({request.detector}{'' if view == 'identity' else ', ' + view})",
         )
         result: Table = {}
-        was_training = detector.training
-        detector.eval()
-        try:
+        with inference_context(detector):
             for batch in batches:
                 for item, row in zip(batch, _rows(request, detector, batch, fields)):
                     if reference is not None:
                         row["reference"] = item["reference"]
                     result[item["image_key"]] = row
-        finally:
-            detector.train(was_training)
         return result
 
 
 def _detections(detector: Any, batch: list[dict], fields: list[str]) -> list[dict[str, np.ndarray]]:
     with detector.roi_heads.keeping_features() if "roi_feature" in fields else nullcontext():
         outputs = detector(batch)
-    rows = []
-    for output in outputs:
-        instances = output["instances"]
-        row = {
-            "boxes": instances.pred_boxes.tensor,
-            "scores": instances.scores,
-            "classes": instances.pred_classes,
-            **{f: instances.get(f) for f in fields},
-        }
-        rows.append({name: _to_numpy(value) for name, value in row.items()})
-    return rows
+    return [columns_of(output["instances"], fields) for output in outputs]
+
+
+def columns_of(instances: Instances, fields: Sequence[str]) -> dict[str, np.ndarray]:
+    """Detections as columns boxes (B, 4) xyxy, scores, classes (B,) and the `fields`."""
+    row = {
+        "boxes": instances.pred_boxes.tensor,
+        "scores": instances.scores,
+        "classes": instances.pred_classes,
+        **{f: instances.get(f) for f in fields},
+    }
+    return {name: _to_numpy(value) for name, value in row.items()}
 
 
 def _rows(request: Pass, detector: Any, batch: list[dict], fields: list[str]) -> list[dict]:

@@ -10,7 +10,7 @@ order or the process (docs/reproducibility.md 1.5).
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -217,6 +217,7 @@ def view_names() -> list[str]:
     return names
 
 
+@dataclass(eq=False)
 class ViewMapper:
     """Callable that turns a record into the model input of a view, at "reference" the boxes in the view.
 
@@ -229,21 +230,16 @@ class ViewMapper:
         reference: image key -> boxes (R, 4) xyxy in tile pixels; tiles that it does not name have none.
     """
 
-    def __init__(
-        self,
-        mapper: TileMapper,
-        view: str,
-        *,
-        seed: int,
-        round_index: int,
-        reference: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        self.mapper, self.view, self.seed, self.round_index = mapper, view, seed, round_index
-        self.reference = reference or {}
+    mapper: TileMapper
+    view: str
+    _: KW_ONLY
+    seed: int
+    round_index: int
+    reference: Mapping[str, np.ndarray] | None = None
 
     def __call__(self, record: dict) -> dict:
         key, height, width = record["image_key"], record["height"], record["width"]
-        boxes = np.asarray(self.reference.get(key, ()), dtype=np.float64).reshape(-1, 4)
+        boxes = np.asarray((self.reference or {}).get(key, ()), dtype=np.float64).reshape(-1, 4)
         rng = generator("view", self.seed, self.round_index, key, self.view)
         view = make_view(self.view, height=height, width=width, reference=boxes, rng=rng)
         item = self.mapper.convert(record, view.before_resize(self.mapper.read(record)))

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...core.errors import ConfigError, DataError, OutputError
+from ...core.store import write_bytes
 from ..nucls_splits import assign_folds
 from .classes import KINDS
 from .composition import CLASS_NAMES, choose_themes, count_nuclei
@@ -246,7 +247,4 @@ def _clear(out):
 
 
 def _write_manifest(out, manifest):
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, out / MANIFEST)
+    write_bytes(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
