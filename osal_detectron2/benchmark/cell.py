@@ -68,11 +68,7 @@ def cell_result(folder: Path, cell: Cell, *, config_sha256: str, commit: str, ha
 
 
 def _round(row: dict, known_classes: list[str]) -> dict:
-    names = {
-        "aose": "A-OSE",
-        "known_cumulative": "cumulative_known",
-        "unknown_cumulative": "cumulative_unknown",
-    }
+    names = dict(aose="A-OSE", known_cumulative="cumulative_known", unknown_cumulative="cumulative_unknown")
     same = (
         "round", "labelled_tiles", "labelled_fraction", "nuclei_annotated", "minutes_annotated", "mAP50", "AP",
         "unknown_detected_fraction",

@@ -42,9 +42,8 @@ class TileMapper:
         if self.cache is not None and path in self.cache:
             return self.cache[path]
         try:
-            image = np.array(
-                detection_utils.read_image(path, format=self.image_format)
-            )  # torch wants it writable
+            image = detection_utils.read_image(path, format=self.image_format)
+            image = np.array(image)  # torch wants it writable
         except FileNotFoundError:
             raise DataError(
                 f"{path}: the image is missing; restore it or remove its entry from the JSON"
@@ -84,17 +83,11 @@ class TileMapper:
 
 def resize_from_config(cfg, *, train: bool) -> list[T.Augmentation]:
     """The resize of INPUT.*: MIN_SIZE 0 leaves the tile at its own size, as in Detectron2."""
+    node = cfg.INPUT
+    sizes, longest, style = (node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST, "choice"
     if train:
-        sizes, longest, style = (
-            cfg.INPUT.MIN_SIZE_TRAIN,
-            cfg.INPUT.MAX_SIZE_TRAIN,
-            cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING,
-        )
-    else:
-        sizes, longest, style = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
-    if tuple(sizes) == (0,):
-        return []
-    return [T.ResizeShortestEdge(sizes, longest, style)]
+        sizes, longest, style = node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, node.MIN_SIZE_TRAIN_SAMPLING
+    return [] if tuple(sizes) == (0,) else [T.ResizeShortestEdge(sizes, longest, style)]
 
 
 def unused_settings(cfg) -> list[str]:
@@ -117,10 +110,7 @@ def mapper_from_config(cfg, *, train: bool, with_labels: bool, cache: dict | Non
     """Resize as INPUT.* says; in training both flips if OSAL.DATA.FLIPS (nuclei have no orientation)."""
     augmentations = resize_from_config(cfg, train=train)
     if train and cfg.OSAL.DATA.FLIPS:
-        augmentations += [
-            T.RandomFlip(horizontal=True, vertical=False),
-            T.RandomFlip(horizontal=False, vertical=True),
-        ]
+        augmentations += [T.RandomFlip(horizontal=h, vertical=not h) for h in (True, False)]
     return TileMapper(
         augmentations=augmentations, image_format=cfg.INPUT.FORMAT, with_labels=with_labels, cache=cache
     )

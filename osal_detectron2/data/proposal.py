@@ -48,16 +48,12 @@ def input_size(sides: np.ndarray, tile: int) -> tuple[int, str]:
     median = float(np.median(np.sqrt(sides.prod(axis=1))))
     low, high = SIDES_AS_THEY_ARE
     if low <= median <= high:
-        return (
-            0,
-            f"Tiles as they are: half of the nuclei are below {median:.0f} px, which suits a stride of 4.",
-        )
+        why = f"Tiles as they are: half of the nuclei are below {median:.0f} px, which suits a stride of 4."
+        return 0, why
     wanted = low * 1.5 if median < low else high / 2
     size = max(64, round(tile * wanted / median))
-    return (
-        size,
-        f"Half of the nuclei are below {median:.0f} px; resized, below {median * size / tile:.0f} px.",
-    )
+    why = f"Half of the nuclei are below {median:.0f} px; resized, below {median * size / tile:.0f} px."
+    return size, why
 
 
 def anchor_sizes(sides: np.ndarray) -> tuple[list[list[int]], str]:
@@ -94,16 +90,12 @@ def unknown_share(data: dict, known: Sequence[str]) -> float | None:
 
 def strategy(share: float | None) -> Setting:
     """Which rule asks, by the share of unknown nuclei (docs/strategies.md has the measurements)."""
+    name = "osal_nd_plus"
     if share is None:
-        name, why = (
-            "osal_nd_plus",
-            "How many nuclei are unknown is not known yet; by the tile it was never behind random.",
-        )
+        why = "How many nuclei are unknown is not known yet; by the tile it was never behind random."
     elif share >= MANY_UNKNOWN:
-        name = "osal_nd_plus"
         why = f"{100 * share:.0f} % of the boxes are unknown: at a half it was 2 points ahead of random by tile."
     elif share >= FEW_UNKNOWN:
-        name = "osal_nd_plus"
         why = f"{100 * share:.0f} % of the boxes are unknown: at 15 % it was 1 point ahead of random by tile."
     else:
         name = "random"
@@ -125,14 +117,11 @@ def budget(total: int, *, nuclei_per_tile: float | None, small: bool, people: bo
     if nuclei_per_tile is not None:
         hours = query * (15 + 3 * nuclei_per_tile) / 3600
         cost = f" About {hours:.1f} hours of work: {nuclei_per_tile:.0f} nuclei a tile, 15 s a tile and 3 s a nucleus."
+    end = f"{first + queries * query} tiles are labelled at the end, or all."
     return [
         Setting("OSAL.BUDGET.INIT_TILES", first, f"Of {total} tiles, at random: enough to begin with."),
         Setting("OSAL.BUDGET.QUERY_TILES", query, f"The tiles of a query.{cost}"),
-        Setting(
-            "OSAL.BUDGET.NUM_QUERIES",
-            queries,
-            f"{first + queries * query} tiles are labelled at the end, or all.",
-        ),
+        Setting("OSAL.BUDGET.NUM_QUERIES", queries, end),
     ]
 
 

@@ -67,40 +67,27 @@ def proposed_settings(
     found out) or a checkpoint for the R-50 of Detectron2. nucleus_side: pixels, where no box tells.
     """
     small = device == "cpu"
-    if not small:
-        base, why = "Base-OSAL-R50-FPN.yaml", "The detectors of the paper, for a GPU."
-    else:
-        base, why = (
-            "Base-OSAL-small.yaml",
-            "Small detectors, for a machine without a GPU. All that is not set here is there.",
-        )
-    settings = [
-        Setting("_BASE_", str(bases / base), why),
-        Setting("MODEL.DEVICE", device, "Without a GPU: small." if small else "With a GPU."),
-    ]
+    base, why = "Base-OSAL-R50-FPN.yaml", "The detectors of the paper, for a GPU."
+    if small:
+        base = "Base-OSAL-small.yaml"
+        why = "Small detectors, for a machine without a GPU. All that is not set here is there."
+    settings = [Setting("_BASE_", str(bases / base), why)]
+    settings.append(Setting("MODEL.DEVICE", device, "Without a GPU: small." if small else "With a GPU."))
     settings += _backbone(weights, network, small=small, train=train, image_root=image_root)
-    sides = box_sides(train)
+    sides, guess = box_sides(train), ""
     if not len(sides):
         side = nucleus_side or TYPICAL_SIDE
         sides = side * np.array([[0.6, 0.6], [0.8, 0.8], [1.0, 1.0], [1.3, 1.3], [1.8, 1.8]])
         guess = f" No box tells; a nucleus of {side:.0f} px is assumed (--nucleus-size)."
-    else:
-        guess = ""
-    tile = short_side(train)
-    size, why = (
-        input_size(sides, tile)
-        if small
-        else (GPU_SHORT_SIDE, "Enlarged: nuclei then meet the levels of the FPN.")
-    )
+    tile, size = short_side(train), GPU_SHORT_SIDE  # enlarged: nuclei then meet the levels of the FPN
     if small:
+        size, why = input_size(sides, tile)
         settings.append(Setting("INPUT.MIN_SIZE_TRAIN", [size], why + guess))
         settings.append(Setting("INPUT.MIN_SIZE_TEST", size, "As in training."))
     anchors, why = anchor_sizes(sides * (size / tile if size else 1.0))
     limit, crowd = detection_limit(train, *([test] if test else []))
-    settings += [
-        Setting("MODEL.ANCHOR_GENERATOR.SIZES", anchors, why + guess),
-        Setting("TEST.DETECTIONS_PER_IMAGE", limit, crowd),
-    ]
+    settings.append(Setting("MODEL.ANCHOR_GENERATOR.SIZES", anchors, why + guess))
+    settings.append(Setting("TEST.DETECTIONS_PER_IMAGE", limit, crowd))
     rule = strategy(unknown_share(train, known))
     settings.append(rule)
     if small and rule.value != "random":
@@ -114,17 +101,14 @@ def proposed_settings(
     if small:
         why = "A round of one to two minutes on two cores. More is better where there is time: 500 and above."
         settings.append(Setting("OSAL.SCHEDULE.MIN_ITERS", 120, why))
-    why = (
-        "People label: the run stops with a batch for them."
-        if people
-        else "The labels of the JSON play the annotator."
-    )
-    settings.append(Setting("OSAL.ORACLE.NAME", "human" if people else "simulated", why))
-    return settings
+    oracle, why = "simulated", "The labels of the JSON play the annotator."
+    if people:
+        oracle, why = "human", "People label: the run stops with a batch for them."
+    return [*settings, Setting("OSAL.ORACLE.NAME", oracle, why)]
 
 
 def _backbone(weights: str, network: str, *, small: bool, train: dict, image_root: str) -> list[Setting]:
-    own = "MODEL.TORCHVISION."
+    body, own = "MODEL.BACKBONE.", "MODEL.TORCHVISION."
     if weights and (weights.endswith(".pkl") or "://" in weights):
         if small:
             raise ConfigError(
@@ -135,14 +119,8 @@ def _backbone(weights: str, network: str, *, small: bool, train: dict, image_roo
         name, state = identify(weights, network)
         mean, std, why = _pixels_of(state)
         return [
-            Setting(
-                "MODEL.BACKBONE.NAME",
-                "build_torchvision_fpn_backbone",
-                "The weights are those of torchvision.",
-            ),
-            Setting(
-                "MODEL.BACKBONE.FREEZE_AT", 2, "The first two stages stay as they are: edges and colours."
-            ),
+            Setting(body + "NAME", "build_torchvision_fpn_backbone", "The weights are those of torchvision."),
+            Setting(body + "FREEZE_AT", 2, "The first two stages stay as they are: edges and colours."),
             Setting("MODEL.WEIGHTS", "", "The backbone has its own."),
             Setting(own + "NAME", name, "The network of the weights."),
             Setting(own + "WEIGHTS", os.path.abspath(weights), "As given."),
@@ -154,12 +132,9 @@ def _backbone(weights: str, network: str, *, small: bool, train: dict, image_roo
         ]
     if small:
         mean, std, number = pixel_statistics(train, image_root)
+        why = "Small enough to learn from random weights in minutes (--weights)."
         return [
-            Setting(
-                own + "NAME",
-                "shufflenet_v2_x0_5",
-                "Small enough to learn from random weights in minutes (--weights).",
-            ),
+            Setting(own + "NAME", "shufflenet_v2_x0_5", why),
             Setting(own + "NORM", "BN", "Random weights need a norm that is trained."),
             Setting("MODEL.PIXEL_MEAN", mean, f"Of {number} tiles."),
             Setting("MODEL.PIXEL_STD", std, "The same."),
@@ -216,11 +191,8 @@ def pixel_statistics(data: dict, image_root: str, *, tiles: int = 32) -> tuple[l
                 f"{path}: cannot be read ({error.strerror or error}); check the image root"
             ) from None
     pixels = np.concatenate(values).astype(float)
-    return (
-        pixels.mean(axis=0).round(0).tolist(),
-        np.maximum(pixels.std(axis=0), 1).round(0).tolist(),
-        len(chosen),
-    )
+    mean, std = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1)
+    return mean.round(0).tolist(), std.round(0).tolist(), len(chosen)
 
 
 def config_text(settings: Sequence[Setting], header: str) -> str:
@@ -239,10 +211,8 @@ def _lines(tree: dict, indent: str) -> list[str]:
     lines = []
     for name, value in tree.items():
         if isinstance(value, Setting):
-            lines += [
-                *_comment(value.why, indent),
-                f"{indent}{name}: {json.dumps(value.value, ensure_ascii=False)}",
-            ]
+            lines += _comment(value.why, indent)
+            lines.append(f"{indent}{name}: {json.dumps(value.value, ensure_ascii=False)}")
         else:
             lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
     return lines

@@ -122,9 +122,8 @@ def tile_coco(
         tile_spans(size, tile, overlap, "even") == tile_spans(size, tile, overlap, "shift")
         for size in {int(image[side]) for image in data["images"] for side in ("width", "height")}
     ):
-        edge = (
-            "shift"  # nothing is left over and no rule decides anything: the file is that of earlier versions
-        )
+        # Nothing is left over and no rule decides anything: the file is that of earlier versions.
+        edge = "shift"
     settings = {"tile": tile, "overlap": overlap, "edge": edge, "cut_boxes": rule}
     if rule == "visible":
         settings["min_visible"] = min_visible

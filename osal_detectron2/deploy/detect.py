@@ -39,11 +39,8 @@ def unknown_rule(detector: Detector, wanted: str = "proto") -> tuple[str | None,
             "both": "nearer to the unknown prototype and labelled unknown",
         }
         return wanted, f"looks_unknown: {texts[wanted]}"
-    lack = (
-        "has no prototypes"
-        if prototypes is None
-        else "never saw a nucleus of each kind, so a prototype is missing"
-    )
+    lack = "never saw a nucleus of each kind, so a prototype is missing"
+    lack = "has no prototypes" if prototypes is None else lack
     return "label", f"looks_unknown: by the label of the auxiliary detector, which {lack}"
 
 

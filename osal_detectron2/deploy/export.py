@@ -149,11 +149,9 @@ def unknown_names(detector: Detector) -> list[str]:
     """Names of the classes that the target of a run has for unknown nuclei, in order; [] where it has none."""
     hidden = num_unknown(detector.target)
     names = detector.cfg.OSAL.DATA.UNKNOWN_CLASSES if detector.cfg is not None else ()
-    return (
-        list(names)
-        if hidden == len(names)
-        else [f"unknown {i + 1}" if hidden > 1 else "unknown" for i in range(hidden)]
-    )
+    if hidden == len(names):
+        return list(names)
+    return [f"unknown {i + 1}" for i in range(hidden)] if hidden > 1 else ["unknown"] * hidden
 
 
 def _resize(mapper: TileMapper) -> list[str]:

@@ -13,13 +13,12 @@ from detectron2.utils.logger import setup_logger
 from ..core.budget import TILES, amount
 from ..core.errors import OSALError
 from ..dist import on_main
+from ..scoring.forward import clock
 
 _SHORT = {"osal_detectron2": "osal", "detectron2": "d2"}
 _ON_SCREEN = ("osal_detectron2", "detectron2.checkpoint", "fvcore.common.checkpoint")
 _WINDOW = 200  # iterations whose mean is the speed
-_PER_PASS = (
-    0.2  # a tile takes one detector's inference this part of what a training step of both takes for a tile
-)
+_PER_PASS = 0.2  # of what a training step of both detectors takes for a tile: one detector's inference
 
 
 class ScreenWriter(EventWriter):
@@ -122,13 +121,6 @@ def _planned(steps) -> str:
     return (
         f"{amount(budget.init, budget.unit)} at first and {amount(budget.query, budget.unit)} in each query"
     )
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds as 1:02:03."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"
 
 
 def starting_weights(settings: Mapping) -> str:

@@ -208,12 +208,10 @@ class OSALRCNN(nn.Module):
         # The target first: it then draws the same random samples as a plain detector with the same seed.
         annotated = [x for x in batched_inputs if not x.get(PSEUDO)]
         taught = [x for x in batched_inputs if x.get(PSEUDO)]  # by the target's teacher, for the target
+        known = self.num_known
         views = {
-            "target": [self._view(x, target_view, self.num_known, self.unknown_policy) for x in annotated]
-            + taught,
-            "auxiliary": [
-                self._view(x, auxiliary_view, self.num_known, self.auxiliary_classes) for x in annotated
-            ],
+            "target": [self._view(x, target_view, known, self.unknown_policy) for x in annotated] + taught,
+            "auxiliary": [self._view(x, auxiliary_view, known, self.auxiliary_classes) for x in annotated],
         }
         losses = {}
         backbone = self.auxiliary.backbone

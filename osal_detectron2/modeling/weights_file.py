@@ -53,18 +53,14 @@ def read_weights(path: str, *, key: str) -> dict[str, torch.Tensor]:
             f"{key}: '{path}' is no file of weights alone ({str(error).splitlines()[0] if str(error) else error!r}); "
             "where it was made, save its state dict: torch.save(network.state_dict(), file)"
         ) from error
-    while isinstance(state, dict) and (inner := next((w for w in WRAPPERS if _holds(state, w)), None)):
-        state = state[inner]
+    while isinstance(state, dict) and (inner := [w for w in WRAPPERS if isinstance(state.get(w), dict)]):
+        state = state[inner[0]]
     if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
         raise ConfigError(
             f"{key}: '{path}' holds no state dict (name -> tensor), neither by itself nor under "
             f"{', '.join(WRAPPERS)}"
         )
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-def _holds(state: dict, name: str) -> bool:
-    return isinstance(state.get(name), dict)
 
 
 def load_fitting(network: nn.Module, state: dict[str, torch.Tensor]) -> Fit:

@@ -58,22 +58,18 @@ def inference_batches(
             if now - last > log_every:
                 last = now
                 left = (len(records) - done) * (now - begun) / done
-                logger.info("%s: %d/%d tiles, ETA %s", title, done, len(records), _clock(left))
+                logger.info("%s: %d/%d tiles, ETA %s", title, done, len(records), clock(left))
     for bucket in waiting.values():
         if bucket:
             yield bucket.copy()
     if records:
         seconds = time.perf_counter() - begun
-        logger.info(
-            "%s: %d tiles in %s (%.1f tiles/s)",
-            title,
-            len(records),
-            _clock(seconds),
-            len(records) / max(seconds, 1e-9),
-        )
+        rate = len(records) / max(seconds, 1e-9)
+        logger.info("%s: %d tiles in %s (%.1f tiles/s)", title, len(records), clock(seconds), rate)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds as 1:02:03."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}"

@@ -76,10 +76,6 @@ class _Tile:
     rng: np.random.Generator
 
 
-def _identity(tile: _Tile) -> View:
-    return View(T.NoOpTransform())
-
-
 def _noise(tile: _Tile, std: float) -> View:
     """Gaussian noise on the 0-255 scale, clamped.
 
@@ -105,10 +101,6 @@ def _salt_pepper(tile: _Tile, probability: float) -> View:
         return image
 
     return View(T.ColorTransform(add))
-
-
-def _hflip(tile: _Tile) -> View:
-    return View(T.HFlipTransform(tile.width))
 
 
 def _cutout(
@@ -143,14 +135,6 @@ def _cutout(
     return View(T.ColorTransform(cut))
 
 
-def _downscale(tile: _Tile, scale: float) -> View:
-    return View(T.NoOpTransform(), scale=scale)
-
-
-def _shrink(tile: _Tile, scale: float) -> View:
-    return View(T.NoOpTransform(), scale=scale, early=True)
-
-
 def _rotate(tile: _Tile, degrees: float) -> View:
     """Counter-clockwise about the centre, on a black canvas that holds all of it, squeezed to the tile's size."""
     turn = T.RotationTransform(tile.height, tile.width, degrees, expand=True)
@@ -159,13 +143,13 @@ def _rotate(tile: _Tile, degrees: float) -> View:
 
 
 _VIEWS: dict[str, Callable[..., View]] = {
-    "identity": _identity,
+    "identity": lambda tile: View(T.NoOpTransform()),
     "noise": _noise,
     "salt_pepper": _salt_pepper,
-    "hflip": _hflip,
+    "hflip": lambda tile: View(T.HFlipTransform(tile.width)),
     "cutout": _cutout,
-    "downscale": _downscale,
-    "shrink": _shrink,
+    "downscale": lambda tile, scale: View(T.NoOpTransform(), scale=scale),
+    "shrink": lambda tile, scale: View(T.NoOpTransform(), scale=scale, early=True),
     "rotate": _rotate,
 }
 # Parameters are at least 0; these are at most 1 too.

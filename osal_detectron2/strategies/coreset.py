@@ -138,8 +138,5 @@ class Coreset(Strategy):
             else f"choice {rank}: the first centre, drawn by the seed, since no tile is labelled"
             for rank, k in enumerate(selected, start=1)
         }
-        return Selection(
-            selected=selected,
-            scores={"score": {k: r for k, r in far.items() if np.isfinite(r)}},
-            reasons=reasons,
-        )
+        scores = {"score": {k: r for k, r in far.items() if np.isfinite(r)}}
+        return Selection(selected=selected, scores=scores, reasons=reasons)

@@ -22,8 +22,5 @@ class CountAll(Strategy):
         mean = {k: float(table[k]["scores"].mean()) if count[k] else 0.0 for k in context.pool}
         selected = tuple(context.rank(context.pool, count, mean)[: context.size])
         reasons = {k: f"rank {i}: {count[k]:.0f} nuclei detected" for i, k in enumerate(selected, start=1)}
-        return Selection(
-            selected=selected,
-            scores={"n_detected": count, "mean_score": mean, "score": count},
-            reasons=reasons,
-        )
+        scores = {"n_detected": count, "mean_score": mean, "score": count}
+        return Selection(selected=selected, scores=scores, reasons=reasons)

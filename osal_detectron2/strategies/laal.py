@@ -141,10 +141,6 @@ class LAAL(Strategy):
     def _reason(self, key: str, rank: int, scores: Mapping[str, Mapping[str, float]]) -> str:
         if not scores["n_detected"][key]:
             return f"rank {rank}: no nucleus is detected"
-        words = {
-            "class_uncertainty": "class uncertainty",
-            "stability": "stability",
-            "tightness": "|T + Pmax - 1|",
-        }
+        words = dict(class_uncertainty="class uncertainty", stability="stability", tightness="|T + Pmax - 1|")
         parts = [f"{text} {scores[c][key]:.3f}" for c, text in words.items() if c in scores]
         return f"rank {rank}: " + ", ".join(parts)

@@ -44,10 +44,8 @@ def draw_nucleus(place, style, rng):
     soft = 1.6 if place.kind == "unlabeled" else 0.9
     cover = np.clip(depth / (2 * soft) + 0.5, 0, 1)
     stain = _chromatin(place, look, style, u, v, depth, rho, rng)
-    patch = Patch(cover, stain, eosin=0.25)
-    if look.surround:
-        SURROUNDS[look.surround](patch, u, v, a, rng)
-    return patch
+    surround = SURROUNDS[look.surround](u, v, a, rng) if look.surround else ()
+    return Patch(cover, stain, 0.25, *surround)
 
 
 def _chromatin(place, look, style, u, v, depth, rho, rng):
@@ -127,60 +125,42 @@ def _lobes(u, v, a, b, look, rng):
 
 SHAPES = {"oval": _oval, "bean": _bean, "spindle": _spindle, "plate": _plate, "lobes": _lobes}
 
-# Surroundings: fill in patch.cell, cell_h and cell_e
+# Surroundings: (u, v, half axis, rng) -> cell, cell_h, cell_e of the patch
 
 
-def _basophilic(patch, u, v, a, rng):
+def _basophilic(u, v, a, rng):
     """Plasma cell: purple cytoplasm to one side, with a pale hof beside the nucleus."""
     shift = rng.uniform(0.45, 0.75) * a
     cell = _disc(u - shift, v, rng.uniform(1.5, 1.8) * a, rng.uniform(1.15, 1.4) * a)
     hof = rng.uniform(0.1, 0.8) * np.exp(-((u - 1.15 * a) ** 2 + v**2) / (2 * (0.33 * a) ** 2))
-    patch.cell, patch.cell_h, patch.cell_e = (
-        0.85 * cell,
-        rng.uniform(0.22, 0.42) * (1 - hof),
-        0.42 * (1 - 0.6 * hof),
-    )
+    return 0.85 * cell, rng.uniform(0.22, 0.42) * (1 - hof), 0.42 * (1 - 0.6 * hof)
 
 
-def _foamy(patch, u, v, a, rng):
+def _foamy(u, v, a, rng):
     """Macrophage: wide pale cytoplasm full of small vacuoles."""
     cell = _disc(u - 0.4 * a * rng.normal(), v - 0.4 * a * rng.normal(), 1.75 * a, 1.5 * a)
     bubbles = noise(rng, *u.shape, 3.2)
-    patch.cell, patch.cell_h, patch.cell_e = 0.8 * cell, 0.07, np.clip(0.26 + 0.13 * bubbles, 0.02, 0.6)
+    return 0.8 * cell, 0.07, np.clip(0.26 + 0.13 * bubbles, 0.02, 0.6)
 
 
-def _clear(patch, u, v, a, rng):
-    patch.cell, patch.cell_h, patch.cell_e = rng.uniform(0.3, 0.7) * _disc(u, v, 1.5 * a, 1.4 * a), 0.05, 0.2
+def _clear(u, v, a, rng):
+    return rng.uniform(0.3, 0.7) * _disc(u, v, 1.5 * a, 1.4 * a), 0.05, 0.2
 
 
-def _granular(patch, u, v, a, rng):
+def _granular(u, v, a, rng):
     """Eosinophil: bright red granules."""
     grains = noise(rng, *u.shape, 2)
-    patch.cell, patch.cell_h, patch.cell_e = (
-        0.9 * _disc(u - 0.4 * a, v, 1.5 * a, 1.3 * a),
-        0.03,
-        1.15 + 0.3 * grains,
-    )
+    return 0.9 * _disc(u - 0.4 * a, v, 1.5 * a, 1.3 * a), 0.03, 1.15 + 0.3 * grains
 
 
-def _halo(patch, u, v, a, rng):
+def _halo(u, v, a, rng):
     """Apoptotic body: shrunken red cytoplasm in an empty ring."""
     inner = _disc(u, v, 1.35 * a, 1.3 * a)
-    patch.cell, patch.cell_h, patch.cell_e = (
-        rng.uniform(0.3, 0.9) * _disc(u, v, 1.8 * a, 1.7 * a),
-        0.1,
-        0.15 + 0.65 * inner,
-    )
+    return rng.uniform(0.3, 0.9) * _disc(u, v, 1.8 * a, 1.7 * a), 0.1, 0.15 + 0.65 * inner
 
 
 def _disc(u, v, a, b):
     return np.clip((1 - np.hypot(u / a, v / b)) * b / 3 + 0.5, 0, 1)
 
 
-SURROUNDS = {
-    "basophilic": _basophilic,
-    "foamy": _foamy,
-    "clear": _clear,
-    "granular": _granular,
-    "halo": _halo,
-}
+SURROUNDS = dict(basophilic=_basophilic, foamy=_foamy, clear=_clear, granular=_granular, halo=_halo)

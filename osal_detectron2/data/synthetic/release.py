@@ -109,17 +109,8 @@ def plan_tiles(tiles, seed, size):
         ident = "".join(f"{b:02x}" for b in rng.integers(0, 256, 12))
         bottom, right = top + height * 4 // 5, left + width * 4 // 5  # level 0 is coarser than the PNG
         stem = f"{slides[slide]}_id-{ident}_left-{left}_top-{top}_bottom-{bottom}_right-{right}"
-        plans.append(
-            TilePlan(
-                stem,
-                themes[i],
-                tuple(int(c) for c in counts[i]),
-                height,
-                width,
-                styles[slide],
-                (seed, tiles, size, i),
-            )
-        )
+        number, stream = tuple(int(c) for c in counts[i]), (seed, tiles, size, i)
+        plans.append(TilePlan(stem, themes[i], number, height, width, styles[slide], stream))
     return plans
 
 
@@ -148,12 +139,8 @@ def _raw_class(name, theme, rng):
     if name == "stromal":
         return "vascular_endothelium" if rng.random() < 0.15 else "fibroblast"
     if name == "other":
-        choices = (
-            ("ductal_epithelium", "ductal_epithelium", "myoepithelium")
-            if theme == "duct"
-            else ("neutrophil", "eosinophil")
-        )
-        return str(rng.choice(choices))
+        ducts = ("ductal_epithelium", "ductal_epithelium", "myoepithelium")
+        return str(rng.choice(ducts if theme == "duct" else ("neutrophil", "eosinophil")))
     return name
 
 

@@ -97,10 +97,8 @@ def _window(place, side, shape):
     y0, x0 = int(place.y) - half, int(place.x) - half
     top, left = max(0, -y0), max(0, -x0)
     bottom, right = min(side, shape[0] - y0), min(side, shape[1] - x0)
-    return (slice(y0 + top, y0 + bottom), slice(x0 + left, x0 + right)), (
-        slice(top, bottom),
-        slice(left, right),
-    )
+    there = slice(y0 + top, y0 + bottom), slice(x0 + left, x0 + right)
+    return there, (slice(top, bottom), slice(left, right))
 
 
 def _lay_cell(h, e, place, patch):

@@ -118,16 +118,12 @@ def _fibres(x, y, rng):
     along = x * np.cos(theta) + y * np.sin(theta)
     across = (-x * np.sin(theta) + y * np.cos(theta) + bend).astype(np.float32)
     side = 512
-    texture = cv2.resize(
-        rng.standard_normal((side // 3, side // 36)).astype(np.float32),
-        (side, side),
-        interpolation=cv2.INTER_CUBIC,
+    coarse, fine = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((side // 3, side // 36), (side // 8, side // 60))
     )
-    texture += 0.6 * cv2.resize(
-        rng.standard_normal((side // 8, side // 60)).astype(np.float32),
-        (side, side),
-        interpolation=cv2.INTER_CUBIC,
-    )
+    texture = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    texture += 0.6 * cv2.resize(fine, (side, side), interpolation=cv2.INTER_CUBIC)
     fibre = cv2.remap(texture, along.astype(np.float32), across, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     gy, gx = np.gradient(across)
     return np.clip(0.55 + 0.22 * fibre, 0, 1), np.arctan2(gy, gx) - np.pi / 2
