@@ -1,7 +1,5 @@
 """How many pairs a comparison needs: power of the paired t-test, from the spread of the differences."""
 
-from __future__ import annotations
-
 import math
 
 

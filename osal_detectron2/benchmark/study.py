@@ -1,7 +1,5 @@
 """How large a study has to be, by the cells of a grid with simulated annotators."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Left out: tiles without structure (glass), tiles that look like an earlier one. A labelled tile always stays.
 """
 
-from __future__ import annotations
-
 import filecmp
 import io
 import shutil

@@ -1,7 +1,5 @@
 """Which images come from one slide: said by a CSV file, a rule for names, the COCO file, or the folders."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Slides, and pyramids that Pillow would decode whole, are read by OpenSlide, if it is installed (pip extra "slides").
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field

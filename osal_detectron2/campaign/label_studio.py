@@ -4,8 +4,6 @@ The token comes from the environment and is kept in memory alone. Two kinds are 
 that gives access for some minutes, since 1.20) and the legacy token, which newer servers have switched off.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

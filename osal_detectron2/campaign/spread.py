@@ -1,7 +1,5 @@
 """Which tiles to ask for before there is a detector. Numbers in, places out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

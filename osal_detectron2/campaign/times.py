@@ -1,7 +1,5 @@
 """What the tool measured: minutes that were spent, and what labelling costs by them."""
 
-from __future__ import annotations
-
 from dataclasses import astuple
 
 from ..core.annotation_cost import AnnotationCost

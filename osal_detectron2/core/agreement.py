@@ -6,8 +6,6 @@ two people give the nuclei that both have marked, matched by place alone; of one
 Of several pairs it is their mean (Light 1971).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

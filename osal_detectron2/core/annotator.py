@@ -5,8 +5,6 @@ and in any process. Each nucleus has its random numbers whatever the rates are, 
 rate alone differ in nothing else.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -63,7 +61,7 @@ class Skill:
             raise ConfigError(f"{_key('annotators')} must be a number from 1 up: {self.annotators}")
 
     @classmethod
-    def of_settings(cls, node: Mapping) -> Skill:
+    def of_settings(cls, node: Mapping) -> "Skill":
         """From the node OSAL.ORACLE.IMPERFECT of a config."""
         return cls(**{field.name: node[field.name.upper()] for field in fields(cls)})
 

@@ -1,7 +1,5 @@
 """Overlap of boxes, and which of them are one nucleus, with numpy alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

@@ -6,8 +6,6 @@ that is done at once: so residuals count relative to the prediction, and by Hube
 can do. Least squares of that kind is iterated until the prices stand (reweighted `scipy.optimize.nnls`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 

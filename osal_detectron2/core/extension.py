@@ -6,8 +6,6 @@ committed already, the query that it now gets stands in a folder of its own, `ro
 chained to the first, with the same metrics, that takes its place in everything that follows.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

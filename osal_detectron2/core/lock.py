@@ -1,7 +1,5 @@
 """One process at a time in a run folder, by a lock that the kernel takes back when the process dies."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -25,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # POSIX record locks belong to the process: a second lock in it would succeed, and closing *any* of its
 # descriptors of the file gives the lock away. So a process remembers here what it holds, and reads no .lock.
-_held: weakref.WeakValueDictionary[str, RunLock] = weakref.WeakValueDictionary()
+_held: "weakref.WeakValueDictionary[str, RunLock]" = weakref.WeakValueDictionary()
 
 
 class RunLock:
@@ -46,7 +44,7 @@ class RunLock:
         self._pid: int | None = None
         self._made: list[Path] = []  # what acquire() made, for withdraw()
 
-    def acquire(self) -> RunLock:
+    def acquire(self) -> "RunLock":
         """Take the lock. Raises LedgerError naming the holder, OutputError where nothing can be written."""
         name = os.path.realpath(self.path)
         holder = _held.get(name)
@@ -123,7 +121,7 @@ class RunLock:
             self.release()
             _remove(self._made)
 
-    def __enter__(self) -> RunLock:
+    def __enter__(self) -> "RunLock":
         return self.acquire()
 
     def __exit__(self, *exception: object) -> None:

@@ -1,7 +1,5 @@
 """What there is of a round, read once: the steps of a round decide by it, and ask the disk for nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,7 +26,7 @@ class RoundState:
     committed: bool
 
     @classmethod
-    def read(cls, ledger: Ledger, round_index: int | str) -> RoundState:
+    def read(cls, ledger: Ledger, round_index: int | str) -> "RoundState":
         """Raises LedgerError and DataError for what is damaged."""
         folder, selection = ledger.round_dir(round_index), ledger.selection(round_index)
         return cls(

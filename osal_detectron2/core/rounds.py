@@ -1,7 +1,5 @@
 """What the rounds of a run are called, which follows which, and how many tiles each may select."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 INIT = "init"  # the initial labelled set: before round 0, without training

@@ -1,7 +1,5 @@
 """By which front a run was started, and where its config stands."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

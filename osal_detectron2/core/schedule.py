@@ -1,7 +1,5 @@
 """How many tiles are labelled in each round, and which iterations each round runs."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -38,7 +36,7 @@ class RoundSchedule:
     @classmethod
     def plan(
         cls, *, total: int, init: int, query: int, num_queries: int, epochs: float, min_iters: int, batch: int
-    ) -> RoundSchedule:
+    ) -> "RoundSchedule":
         """Plan for a pool of `total` tiles: `init` first, then `query` more a round (docs/reproducibility.md 1.7).
 
         The last query takes what is left of the pool, and no round is planned after it.

@@ -1,7 +1,5 @@
 """The configs that come with the package: `configs/` of the clone, or a copy of it where there is none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CONFIGS = (Path(__file__).parents[1] / "configs").resolve()

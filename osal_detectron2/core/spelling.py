@@ -1,7 +1,5 @@
 """How a command is typed here: `osal run status`, or `python tools/al.py status` from a clone without installation."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Files that are either whole or absent: written beside their place, synced, then renamed into it."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Packages that the config in a run folder may name, beyond those that detectors are built of."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """COCO JSON, with what it lacks in further keys of an image: rank, scores, reason, review."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Without datumaro: its release of today (1.13.12) needs Pillow 12, pandas, pyarro
 against ours (docs/annotation_tools.md). Read with defusedxml, for files come from other machines.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

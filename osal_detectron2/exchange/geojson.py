@@ -4,8 +4,6 @@ Each tile has a frame, an annotation with the tile's key as its name, whose clas
 also says what the coordinates are: those of the tile, or of the slide. Geometry is read with shapely.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Without label-studio-sdk: it needs another OpenCV than Detectron2 (opencv-python
 packages, to read what is plain JSON. Boxes are in percent of the image.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every reader makes of a tool's file: the tiles that one person answered, in pixels, with nothing decided yet."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 (The original data set counts from 1; labelImg, CVAT and Label Studio write what we do.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree

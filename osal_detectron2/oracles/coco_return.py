@@ -1,7 +1,5 @@
 """Reading what people send back as COCO: one file against the exact batch, nothing guessed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from ..exchange.batch import PENDING, Request, RequestedTile

@@ -1,7 +1,5 @@
 """What labelling costs: a time for each tile and one for each nucleus that is expected in it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ class Cost:
     @classmethod
     def of(
         cls, nuclei: Sequence[float | None], *, seconds_per_tile: float, seconds_per_nucleus: float
-    ) -> Cost:
+    ) -> "Cost":
         """The cost of tiles, from the expected nuclei of each."""
         known = [n for n in nuclei if n is not None]
         total = sum(known) if len(known) == len(nuclei) else None

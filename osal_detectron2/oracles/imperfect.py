@@ -1,7 +1,5 @@
 """The oracle of an experiment with annotators who err (core/annotator.py), to size a study before people are asked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from ..core.annotation_cost import AnnotationCost

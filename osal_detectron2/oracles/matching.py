@@ -3,8 +3,6 @@
 What cannot be told is a problem, with a hint where a name is nearly right.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Collection, Mapping

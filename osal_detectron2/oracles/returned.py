@@ -5,8 +5,6 @@ that drops that entry. Our own pre-annotations sent back untouched are no review
 (DOUBTS) is refused until the person who imports says what it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 

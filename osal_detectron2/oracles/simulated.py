@@ -1,7 +1,5 @@
 """The oracle of an experiment: it looks up the labels that the data set already has."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..core.errors import DataError

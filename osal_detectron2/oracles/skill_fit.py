@@ -5,8 +5,6 @@ other's misses are the share that only the first has (Lincoln and Petersen's cap
 nucleus at all is only told apart where the truth is known.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """What somebody did to her drafts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..core.agreement import difference

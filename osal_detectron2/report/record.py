@@ -1,7 +1,5 @@
 """What a run's folder says, read once for its page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +52,7 @@ class RunRecord:
     flags: Sequence[str]
 
     @classmethod
-    def read(cls, folder: str | Path, costs: AnnotationCost | None = None) -> RunRecord:
+    def read(cls, folder: str | Path, costs: AnnotationCost | None = None) -> "RunRecord":
         """Raises LedgerError or DataError, naming the file, for a folder that is no run or that is damaged."""
         folder = Path(folder)
         ledger, costs = Ledger.open(folder), costs or read_costs(folder)
