@@ -59,7 +59,7 @@ def _check_size(path: Path, files: int, size: int) -> None:
 def _unzipped(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
+            members = [m for m in archive.infolist() if not m.filename.endswith("/")]  # is_dir fails on ""
             for member in members:
                 if _leads_out(member.filename):
                     raise DataError(

@@ -107,7 +107,7 @@ def test_a_byte_order_mark_is_read(run, tmp_path, encoding):
 
 @pytest.mark.parametrize(
     "member",
-    ["../out.xml", "a\x1b[2J.xml", "/etc/out.xml", "a/../../out.xml", "C:\\out.xml", "a\\..\\out.xml"],
+    ["", "../out.xml", "a\x1b[2J.xml", "/etc/out.xml", "a/../../out.xml", "C:\\out.xml", "a\\..\\out.xml"],
 )
 def test_an_archive_whose_names_lead_out(run, tmp_path, member):
     path, before = tmp_path / "x.zip", sorted(tmp_path.rglob("*"))
