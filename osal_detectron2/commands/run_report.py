@@ -11,7 +11,7 @@ EPILOG = """example:
   osal run report output/osal_nd_seed* output/random_seed* --output output/comparison
 
 Each run gets report.html, one page with everything in it that needs no network, and curve.csv, curves.png and
-summary.json in its own folder. Several runs are also compared: comparison.html, comparison.png, comparison.csv
+summary.json in its own folder. Several runs are also compared: comparison.png, comparison.csv
 and a table of mean ± standard deviation over the runs of each strategy.
 The time of annotation is an estimate, by the seconds that the run was given (OSAL.ORACLE.SECONDS_PER_TILE
 and SECONDS_PER_NUCLEUS) or that are given here.

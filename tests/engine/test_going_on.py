@@ -65,12 +65,12 @@ def test_a_finished_run_takes_further_rounds(short, reference, tmp_path, capsys)
 
 
 def test_kills_while_a_run_is_extended_change_nothing(short, reference, start, tmp_path):
-    rng, kills = random.Random(2), 0
+    rng, kills = random.Random(3), 0
     folder = tmp_path / "run"
     shutil.copytree(short, folder)
     while True:
         process = start("", ["OUTPUT_DIR", folder, "OSAL.BUDGET.NUM_QUERIES", 2], ("--resume",))
-        process.join(rng.uniform(0.2, 1.5) if kills < 4 else None)
+        process.join(rng.uniform(0.1, 1.0) if kills < 4 else None)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
